@@ -1,0 +1,20 @@
+"""Where the bundled models, tasks and results lie: `data/` beside the package, or the folder in PEFT_EDU_DATA."""
+
+import os
+from pathlib import Path
+
+
+def data_path(*parts: str) -> Path:
+    """The path of something bundled; it need not exist. The `data` folder itself must."""
+    folder = Path(os.environ.get("PEFT_EDU_DATA") or Path(__file__).resolve().parents[2] / "data")
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"no folder {folder}: the bundled models and tasks lie in `data` of the repository. Install the clone with "
+            "`pip install -e .`, or set the environment variable PEFT_EDU_DATA to that folder"
+        )
+    return folder.joinpath(*parts)
+
+
+def bundled(kind: str, marker: str) -> list[str]:
+    """Names of the bundled things of a kind ("models", "tasks"): the folders that hold the marker file."""
+    return sorted(path.parent.name for path in data_path(kind).glob(f"*/{marker}"))
