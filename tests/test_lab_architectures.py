@@ -6,14 +6,27 @@ import pytest
 
 from peft_edu.lab.architectures import architecture, architectures
 
-PUBLISHED = {                           # parameters as the model cards and papers give them, in full or rounded
-    "gpt2-medium": 354_823_168, "gpt2-large": 774_030_080,
-    "Llama-3.2-1B": 1_235_814_400, "Llama-3.2-3B": 3_212_749_824, "Qwen2.5-3B": 3_085_938_688,
-    "t5-v1.1-small": 76_961_152, "t5-v1.1-base": 247_577_856, "t5-v1.1-large": 783_150_080,
-    "t5-v1.1-xl": 2_849_757_184, "t5-v1.1-xxl": 11_135_332_352,
+PUBLISHED = {  # parameters as the model cards and papers give them, in full or rounded
+    "gpt2-medium": 354_823_168,
+    "gpt2-large": 774_030_080,
+    "Llama-3.2-1B": 1_235_814_400,
+    "Llama-3.2-3B": 3_212_749_824,
+    "Qwen2.5-3B": 3_085_938_688,
+    "t5-v1.1-small": 76_961_152,
+    "t5-v1.1-base": 247_577_856,
+    "t5-v1.1-large": 783_150_080,
+    "t5-v1.1-xl": 2_849_757_184,
+    "t5-v1.1-xxl": 11_135_332_352,
 }
-ROUNDED = {"gpt3-175b": 175e9, "deberta-v2-xxlarge": 1.5e9, "roberta-base": 125e6, "roberta-large": 355e6,
-           "bert-base": 110e6, "bert-base-cased": 108e6, "bert-large": 336e6}
+ROUNDED = {
+    "gpt3-175b": 175e9,
+    "deberta-v2-xxlarge": 1.5e9,
+    "roberta-base": 125e6,
+    "roberta-large": 355e6,
+    "bert-base": 110e6,
+    "bert-base-cased": 108e6,
+    "bert-large": 336e6,
+}
 
 
 def size(model):

@@ -33,7 +33,7 @@ def architecture(name: str, labels: int | None = None) -> transformers.PreTraine
         if labels is not None:
             config.num_labels = labels
             return transformers.AutoModelForSequenceClassification.from_config(config)
-        if config.model_type == "deberta-v2":      # has no pooler to leave out
+        if config.model_type == "deberta-v2":  # has no pooler to leave out
             return AutoModel.from_config(config)
         if config.model_type in ENCODERS:
             return AutoModel.from_config(config, add_pooling_layer=False)

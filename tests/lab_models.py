@@ -1,0 +1,62 @@
+"""Tiny random models with a word tokenizer, saved as a user's folder is: what the tests of the lab load."""
+
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+WORDS = (
+    "a the good bad food was is not very name type area Aromi Bibimbap cafe pub city riverside : | , . in near".split()
+)
+SPECIAL = ["<pad>", "<unk>", "<eos>", "[CLS]", "[SEP]", "[MASK]"]
+
+
+def word_tokenizer() -> PreTrainedTokenizerFast:
+    vocabulary = {word: i for i, word in enumerate(SPECIAL + WORDS)}
+    words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        eos_token="<eos>",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=64,
+    )
+
+
+def random_model(kind: str):
+    size = len(SPECIAL + WORDS)
+    shared = dict(vocab_size=size, pad_token_id=0, eos_token_id=2)
+    if kind == "gpt2":
+        return GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=2, n_head=2, n_positions=64, bos_token_id=2, **shared))
+    if kind == "bert":
+        return BertForMaskedLM(
+            BertConfig(
+                hidden_size=16,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                intermediate_size=32,
+                max_position_embeddings=64,
+                **shared,
+            )
+        )
+    return T5ForConditionalGeneration(
+        T5Config(d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2, decoder_start_token_id=0, **shared)
+    )
+
+
+def save_model(folder, kind: str, readme: str = ""):
+    random_model(kind).save_pretrained(folder)
+    word_tokenizer().save_pretrained(folder)
+    if readme:
+        (folder / "README.md").write_text(readme, encoding="utf-8")
+    return folder
