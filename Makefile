@@ -1,0 +1,36 @@
+# peft_edu: `make lab` to learn, `make test` to check. Windows, or no make: README.md has the plain commands.
+
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu# empty: PyPI's own torch, with CUDA on Linux
+export TORCH_INDEX
+
+PYTHON := .venv/bin/python
+PINS := pyproject.toml constraints.txt tools/install.sh
+
+.PHONY: help lab test lint notebooks data pretrain study clean
+
+help:
+	@echo "make lab        open the lessons in JupyterLab (the first time installs about 2 GB into .venv)"
+	@echo "make test       check everything: style, unit tests, every notebook, the browser"
+	@echo "make notebooks  run all lessons and save them with their outputs"
+	@echo "make data       make the corpus and the tasks again, byte for byte"
+	@echo "make pretrain   make the small models again (hours)"
+	@echo "make study      run the sweeps that the lessons plot (hours)"
+
+.venv/.lab: $(PINS)
+	@sh tools/install.sh . $@
+
+.venv/.test: .venv/.lab
+	@sh tools/install.sh ".[test]" $@
+
+lab: .venv/.lab
+	@$(PYTHON) tools/lab.py notebooks/00_start_here.ipynb
+
+test: .venv/.test
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m pytest --numprocesses 2 --dist loadscope
+
+notebooks: .venv/.lab
+	$(PYTHON) tools/execute_notebooks.py
+
+data pretrain study: .venv/.lab
+	$(PYTHON) -m data.world $@

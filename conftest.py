@@ -1,0 +1,25 @@
+"""What all tests and all notebooks run under: one thread a process, no model hub, no network."""
+
+import os
+import runpy
+from pathlib import Path
+
+OFFLINE = Path(__file__).parent / "tests" / "offline"
+
+# Before torch is imported anywhere; the kernels and servers that tests start inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(OFFLINE), os.environ.get("PYTHONPATH")]))
+runpy.run_path(str(OFFLINE / "sitecustomize.py"))
+
+
+def pytest_collectstart(collector):
+    """Notebook outputs that no two machines draw alike. Numbers and sentences stay compared."""
+    if hasattr(collector, "skip_compare"):
+        collector.skip_compare += ("text/html", "image/svg+xml", "stderr")
+
+
+def pytest_terminal_summary(terminalreporter):
+    skipped = [report for report in terminalreporter.stats.get("skipped", []) if "tests/browser/" in report.nodeid]
+    if skipped:
+        terminalreporter.write_line(f"THE BROWSER TESTS DID NOT RUN ({len(skipped)}): see the reason above.", red=True)

@@ -1,0 +1,140 @@
+"""The house: one list of packages everywhere, pinned; a network that is dead; a set-up that says what is missing."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from jupyter_client.manager import start_new_kernel
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PINS = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+REQUIREMENTS = [Requirement(line) for line in sum(PROJECT["optional-dependencies"].values(), PROJECT["dependencies"])]
+
+
+@pytest.mark.parametrize("requirement", REQUIREMENTS, ids=str)
+def test_each_dependency_is_pinned_within_its_bounds(requirement):
+    pins = [pin for pin in PINS if canonicalize_name(pin.name) == canonicalize_name(requirement.name)]
+    assert len(pins) == 1, f"constraints.txt pins {requirement.name} {len(pins)} times, once is needed"
+    (specifier,) = pins[0].specifier
+    assert specifier.operator == "=="
+    assert requirement.specifier.contains(specifier.version)
+
+
+def test_everything_installed_has_the_pinned_version():
+    """A package that came in beside the pins would be another one next month."""
+    frozen = subprocess.run([sys.executable, "-m", "pip", "freeze"], capture_output=True, text=True, check=True).stdout
+    pinned = {canonicalize_name(pin.name): pin.specifier for pin in PINS}
+    for name, version in re.findall(r"^(\S+)==(\S+)$", frozen, re.MULTILINE):
+        assert canonicalize_name(name) in pinned, f"constraints.txt does not pin {name}, which is installed ({version})"
+        pin = pinned[canonicalize_name(name)]
+        assert pin.contains(version), f"{name} is installed as {version}, constraints.txt says {pin}"
+
+
+def test_conda_and_binder_install_what_pyproject_says():
+    """The project itself, at the pinned versions, and nothing beside it that could come apart from pyproject.toml."""
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    *conda, from_pip = environment["dependencies"]
+    assert [package.partition("=")[0] for package in conda] == ["python", "pip"]
+    assert Requirement("python" + PROJECT["requires-python"]).specifier.contains(conda[0].partition("=")[2])
+    options = dict(line.split(" ", 1) for line in from_pip["pip"])
+    assert options.pop("--extra-index-url").endswith("/cpu")
+    assert options == {"--constraint": "constraints.txt", "--editable": "."}
+
+
+def connect(host):
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as client:
+        client.connect((host, server.getsockname()[1]))
+    return "connected"
+
+
+def test_this_machine_answers_and_no_other_does():
+    assert connect("127.0.0.1") == connect("localhost") == "connected"
+    with pytest.raises(ConnectionRefusedError, match="without a network"):
+        connect("192.0.2.1")  # reserved for documentation: nobody is there
+    with pytest.raises(ConnectionRefusedError, match="without a network"):
+        socket.getaddrinfo("example.org", 443)
+
+
+def run_in_kernel(code):
+    manager, client = start_new_kernel(kernel_name="python3")
+    outputs = []
+    try:
+        reply = client.execute_interactive(code, timeout=60, output_hook=lambda m: outputs.append(m["content"]))
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    return reply["content"], "".join(output.get("text", "") for output in outputs)
+
+
+def test_a_notebook_kernel_has_no_network_either():
+    here, text = run_in_kernel("import socket; s = socket.create_server(('127.0.0.1', 0))\n"
+                               "socket.create_connection(s.getsockname()); print('connected')")
+    assert (here["status"], text) == ("ok", "connected\n")
+    away, _ = run_in_kernel("import socket; socket.create_connection(('192.0.2.1', 80), timeout=5)")
+    assert away["ename"] == "ConnectionRefusedError" and "without a network" in away["evalue"]
+
+
+def set_up(folder, **machine):
+    install = ["sh", str(ROOT / "tools" / "install.sh"), ".", "stamp"]
+    return subprocess.run(install, cwd=folder, env=os.environ | machine, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    "machine, sentence",
+    [
+        ({"PYTHON3": "no-such-python"}, "peft_edu: Python 3.11 to 3.14 is needed and was not found"),
+        ({"NEEDED_MB": "999999999"}, "peft_edu: 999999999 MB of free disk are needed in"),
+    ],
+)
+def test_setup_says_in_one_sentence_what_is_missing(tmp_path, machine, sentence):
+    run = set_up(tmp_path, **machine)
+    assert (run.returncode, run.stdout) == (1, "")
+    assert run.stderr.startswith(sentence) and run.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_setup_names_the_package_that_debian_leaves_out(tmp_path):
+    python = tmp_path / "python-without-venv"
+    python.write_text(f'#!/bin/sh\ncase "$2" in *ensurepip*) exit 1 ;; esac\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    run = set_up(tmp_path, PYTHON3=str(python))
+    assert run.returncode == 1 and "apt install python3-venv" in run.stderr
+
+
+def test_make_installs_once(tmp_path):
+    """With the stamp newer than the pins, `make lab` goes straight to JupyterLab."""
+    (tmp_path / ".venv").mkdir()
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "install.sh").write_bytes((ROOT / "tools" / "install.sh").read_bytes())
+    before = subprocess.run(["make", "-n", "lab"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    (tmp_path / ".venv" / ".lab").touch()
+    after = subprocess.run(["make", "-n", "lab"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert "install.sh" in before and "install.sh" not in after
+    assert "lab.py notebooks/00_start_here.ipynb" in after
+
+
+def test_links_in_the_readme_lead_somewhere():
+    for page in ("README.md", "CONTRIBUTING.md"):
+        for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", (ROOT / page).read_text()):
+            assert (ROOT / target).exists(), f"{page} links to {target}, which is not there"
+
+
+def test_the_readme_has_a_row_for_each_lesson():
+    listed = re.findall(r"\]\(notebooks/(\d\d_\w+\.ipynb)\)", (ROOT / "README.md").read_text())
+    assert listed == sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
+
+
+def test_versions_agree():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert str(citation["version"]) == PROJECT["version"]
