@@ -11,14 +11,13 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-WORDS = (
-    "a the good bad food was is not very name type area Aromi Bibimbap cafe pub city riverside : | , . in near".split()
-)
+WORDS = "a the good bad food was is not very name type area Aromi Bibimbap cafe pub city riverside : | , . in near"
 SPECIAL = ["<pad>", "<unk>", "<eos>", "[CLS]", "[SEP]", "[MASK]"]
+VOCABULARY = SPECIAL + WORDS.split()
 
 
 def word_tokenizer() -> PreTrainedTokenizerFast:
-    vocabulary = {word: i for i, word in enumerate(SPECIAL + WORDS)}
+    vocabulary = {word: i for i, word in enumerate(VOCABULARY)}
     words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(
@@ -34,7 +33,7 @@ def word_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def random_model(kind: str):
-    size = len(SPECIAL + WORDS)
+    size = len(VOCABULARY)
     shared = dict(vocab_size=size, pad_token_id=0, eos_token_id=2)
     if kind == "gpt2":
         return GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=2, n_head=2, n_positions=64, bos_token_id=2, **shared))

@@ -21,9 +21,9 @@ def architectures() -> list[str]:
 
 
 def architecture(name: str, labels: int | None = None) -> transformers.PreTrainedModel:
-    """A paper's model on the meta device. An encoder comes bare, as the papers count it; `labels=2` adds a classifier.
+    """A paper's model on the meta device. Encoders come bare, as the papers count them; `labels=2` adds a classifier.
 
-    GPT-2, Llama and Qwen come with the language-model head that shares its matrix with the embedding; T5 v1.1 has its own.
+    GPT-2, Llama and Qwen come with the language-model head, which shares the embedding's matrix; T5 v1.1 has its own.
     """
     if name not in architectures():
         raise ValueError(f"no architecture {name!r}; there are: {', '.join(architectures())}")

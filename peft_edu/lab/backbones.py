@@ -33,8 +33,9 @@ def backbone(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A model and its tokenizer: `model, tokenizer = backbone("tiny-gpt2")`.
 
-    `head`: None keeps the language-model head; "classify" and "tag" put a new classifier over the text or over each token,
-    with `labels` a number or the names. `pretrained=False` is the same network with random weights. `seed` draws what is new.
+    `head`: None keeps the language-model head; "classify" and "tag" put a new classifier over the text or over each
+    token, with `labels` a number or the names. `pretrained=False` is the same network with random weights; `seed` draws
+    what is new.
     `dtype`: bundled models come in float64, so that every machine prints the same numbers; others as they were stored.
     """
     place, bundle = _locate(name)
@@ -56,7 +57,10 @@ def backbone(
 
 
 def card(name: str | os.PathLike) -> Text:
-    """What a model is, in a few lines: its size, what it was pretrained on, one example. Shown by print or as a cell's result."""
+    """What a model is, in a few lines: its size, what it was pretrained on, one example.
+
+    The last two come from lines of the model's README: "Pretrained on: ..." and "Example: `a beginning or a [MASK]`".
+    """
     model, tokenizer = backbone(name)
     config, count = model.config, sum(p.numel() for p in model.parameters())
     lines = [
@@ -111,7 +115,7 @@ def _locate(name) -> tuple[Path, bool]:
 
 
 def _hub_answers() -> bool:
-    """Ask once and briefly: the hub's own client retries for half a minute before it admits that there is no network."""
+    """Ask once and briefly: the hub's own client retries for half a minute before it admits that it is offline."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
@@ -149,7 +153,7 @@ def _label_names(head, labels) -> dict:
 
 
 def _fit_tokenizer(tokenizer, model):
-    """What batches rely on: something to pad with, a length that the model can read, and which kind of model it is for."""
+    """What batches rely on: something to pad with, a length that the model can read, and the kind of model."""
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id

@@ -1,0 +1,228 @@
+"""Tasks from files: what is read, what a batch holds, how a model is measured, and what is said of a bad file."""
+
+import json
+
+import pytest
+import torch
+from lab_models import random_model, word_tokenizer
+
+from peft_edu.lab.tasks import IGNORE, says, score_texts, task
+
+TEXTS = [{"text": f"the food was {word}", "label": label} for word, label in [("good", 1), ("bad", 0), ("not bad", 1)]]
+TABLES = [
+    {"source": "name : Aromi | type : cafe", "target": "Aromi is a cafe .", "slots": {"name": "Aromi", "type": "cafe"}},
+    {"source": "name : Bibimbap", "target": "Bibimbap is in the city .", "slots": {"name": "Bibimbap"}},
+]
+
+
+def write(folder, about=None, **splits):
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, rows in splits.items():
+        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
+    if about:
+        (folder / "task.json").write_text(json.dumps(about), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def reviews(tmp_path, monkeypatch):
+    about = {
+        "name": "opinions",
+        "kind": "classify",
+        "labels": ["bad", "good"],
+        "description": "what was said of the food",
+        "baselines": {"majority": 0.5},
+    }
+    write(tmp_path / "data" / "tasks" / "opinions", about, train=TEXTS, test=TEXTS[:2])
+    monkeypatch.setenv("PEFT_EDU_DATA", str(tmp_path / "data"))
+    return task("opinions")
+
+
+@pytest.fixture
+def tables(tmp_path):
+    return task(write(tmp_path / "tables", train=TABLES, unseen=TABLES[1:]))
+
+
+@pytest.fixture(params=["gpt2", "t5"])
+def writer(request):
+    tokenizer = word_tokenizer()
+    tokenizer.encoder_decoder = request.param == "t5"
+    return random_model(request.param).eval(), tokenizer
+
+
+def test_a_bundled_task_prints_itself(reviews):
+    assert repr(reviews).splitlines() == [
+        "opinions: what was said of the food",
+        "classify: 3 train, 2 test rows",
+        "labels: bad, good",
+        "metric: accuracy; majority 0.500",
+        "for example",
+        "  the food was good  ->  good",
+        "  the food was bad  ->  bad",
+        "  the food was not bad  ->  good",
+    ]
+
+
+def test_batches_are_padded_shuffled_and_the_same_each_time(reviews):
+    batches = reviews.batches(word_tokenizer(), "train", size=2, seed=1)
+    first, again = list(batches), list(batches)
+    assert len(batches) == len(first) == 2
+    assert all(torch.equal(a[key], b[key]) for a, b in zip(first, again, strict=True) for key in a)
+    assert sorted(label for batch in first for label in batch["labels"].tolist()) == [0, 1, 1]
+    for batch in first:
+        assert torch.equal(batch["attention_mask"], (batch["input_ids"] != 0).long())
+    orders = {
+        tuple(b["labels"].tolist()) for seed in range(9) for b in reviews.batches(word_tokenizer(), "train", 3, seed)
+    }
+    assert len(orders) > 1
+
+
+def test_steps_go_on_pass_after_pass_in_full_batches(reviews):
+    batches = list(reviews.batches(word_tokenizer(), "train", size=2, steps=6))
+    assert [len(batch["labels"]) for batch in batches] == [2] * 6
+    rows = [
+        tuple(ids.tolist())
+        for batch in batches
+        for ids in torch.nn.functional.pad(batch["input_ids"], (0, 9 - batch["input_ids"].shape[1]))
+    ]
+    passes = [rows[i : i + 3] for i in range(0, 12, 3)]
+    assert all(set(p) == set(passes[0]) for p in passes) and len({tuple(p) for p in passes}) > 1
+
+
+def test_limit_keeps_the_first_rows(reviews):
+    (batch,) = reviews.batches(word_tokenizer(), "train", limit=1)
+    assert batch["labels"].tolist() == [1]
+
+
+def test_a_decoder_learns_the_target_and_not_the_source(tables):
+    tokenizer = word_tokenizer()
+    batch = next(iter(tables.batches(tokenizer, "train", size=2)))
+    for ids, labels, mask in zip(batch["input_ids"], batch["labels"], batch["attention_mask"], strict=True):
+        learned = labels != IGNORE
+        assert torch.equal(ids[learned], labels[learned]) and not (learned & (mask == 0)).any()
+        words = tokenizer.decode(ids[mask == 1])
+        assert tokenizer.decode(labels[learned]) in {row["target"] + " <eos>" for row in TABLES}
+        assert words in {f"{row['source']} : {row['target']} <eos>" for row in TABLES}
+
+
+def test_an_encoder_decoder_reads_the_source_and_writes_the_target(tables):
+    tokenizer = word_tokenizer()
+    tokenizer.encoder_decoder = True
+    batch = next(iter(tables.batches(tokenizer, "train", size=2)))
+    read = [
+        tokenizer.decode(ids[mask == 1]) for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)
+    ]
+    wrote = [tokenizer.decode(labels[labels != IGNORE]) for labels in batch["labels"]]
+    assert sorted(zip(read, wrote, strict=True)) == sorted((row["source"], row["target"] + " <eos>") for row in TABLES)
+
+
+def test_accuracy_counts_right_labels_whatever_the_batch(reviews):
+    class Constant(torch.nn.Module):
+        device = torch.device("cpu")
+
+        def forward(self, input_ids, attention_mask):
+            return type("Output", (), {"logits": torch.tensor([[0.0, 1.0]]).expand(len(input_ids), 2)})
+
+    model = Constant().train()
+    assert reviews.evaluate(model, word_tokenizer(), "train") == {"accuracy": pytest.approx(2 / 3)}
+    assert model.training
+    with pytest.raises(ValueError, match='head="classify"'):
+        reviews.evaluate(random_model("bert"), word_tokenizer(), "test")
+
+
+def test_generation_in_a_batch_is_generation_alone(tables, writer):
+    model, tokenizer = writer
+    rows = tables.rows("train")
+    together = tables.generate(model.double(), tokenizer, rows)
+    assert together == [tables.generate(model, tokenizer, [row])[0] for row in rows] and any(together)
+
+
+def test_a_model_that_has_learned_the_table_scores_one(tables, writer):
+    model, tokenizer = writer
+    optimiser = torch.optim.AdamW(model.train().parameters(), lr=1e-2)
+    for batch in tables.batches(tokenizer, "train", steps=80):
+        optimiser.zero_grad()
+        model(**batch).loss.backward()
+        optimiser.step()
+    scores = tables.evaluate(model, tokenizer, "train")
+    assert scores == {"exact": 1.0, "slots": 1.0, "by slot": {"name": 1.0, "type": 1.0}}
+    assert tables.metric == "slots"
+
+
+def test_slots_are_whole_words_in_any_case():
+    assert says("Cheap food by the City  Centre.", "city centre") and says("cheap!", "Cheap")
+    assert not says("Aromisto is near", "Aromi")
+    scores = score_texts(["Aromi is a pub ."], TABLES[:1])
+    assert scores == {"exact": 0.0, "slots": 0.5, "by slot": {"name": 1.0, "type": 0.0}}
+
+
+@pytest.mark.parametrize("suffix, mark", [(".csv", ","), (".tsv", "\t")])
+def test_one_file_of_your_own_is_split_the_same_way_each_time(tmp_path, suffix, mark):
+    path = tmp_path / f"mine{suffix}"
+    path.write_text(f"text{mark}label\n" + "".join(f"row {i}{mark}{'yes' if i % 2 else 'no'}\n" for i in range(50)))
+    data, again = task(path), task(str(path))
+    assert data.name == "mine" and data.labels == ["no", "yes"] and data.metric == "accuracy"
+    assert {split: len(rows) for split, rows in data.splits.items()} == {"train": 40, "validation": 5, "test": 5}
+    assert data.splits == again.splits
+    assert len({row["text"] for rows in data.splits.values() for row in rows}) == 50
+
+
+def test_a_quotation_mark_is_text_in_a_tsv_and_quoting_in_a_csv(tmp_path):
+    (tmp_path / "train.tsv").write_text('text\tlabel\n"so called" food\t0\nfine, it was\t1\n')
+    assert task(tmp_path).rows("train")[0]["text"] == '"so called" food'
+    (tmp_path / "csv").mkdir()
+    (tmp_path / "csv" / "train.csv").write_text('text,label\n"fine, it was",1\nno,0\n')
+    assert task(tmp_path / "csv").rows("train")[0] == {"text": "fine, it was", "label": 1}
+
+
+def test_labels_that_are_numbers_keep_their_order(tmp_path):
+    data = task(write(tmp_path / "stars", train=[{"text": "x", "label": n} for n in (10, 2, 1)]))
+    assert data.labels == ["1", "2", "10"] and [row["label"] for row in data.rows("train")] == [2, 1, 0]
+
+
+def test_without_slots_the_metric_is_the_exact_match(tmp_path):
+    assert task(write(tmp_path / "t", train=[{"source": "a", "target": "b"}])).metric == "exact"
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("a.csv", "text,stars\nx,1\n", "has the columns stars, text; needed are text and label"),
+        ("a.csv", "text,label\n", "is empty"),
+        ("a.csv", "text,label\nx,1\n,0\n", "line 3: nothing under 'text'"),
+        ("a.csv", "text,label\nx,1\n", "has 1 rows; .* it needs 10"),
+        ("a.jsonl", "", "is empty"),
+        ("a.jsonl", '{"text": "x", "label": 1}\n{"text": "y" "label": 0}\n', "line 2: not valid JSON"),
+        ("a.jsonl", "[1, 2]\n", "line 1: each line is one object"),
+        ("a.jsonl", '{"text": "x", "label": 1}\n{"text": "y"}\n', "line 2: nothing under 'label'"),
+        ("a.xlsx", "PK", "is read from .jsonl, .csv, .tsv, not from .xlsx"),
+    ],
+)
+def test_a_bad_file_is_told_with_its_line(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        task(tmp_path / name)
+
+
+def test_bad_folders_splits_and_labels_are_told(tmp_path, reviews, tables):
+    with pytest.raises(ValueError, match="no task 'opinion'. Bundled: opinions"):
+        task("opinion")
+    with pytest.raises(FileNotFoundError, match="needs train.jsonl, train.csv or train.tsv"):
+        task(tmp_path)
+    with pytest.raises(ValueError, match="unknown label 'fine'; known are bad, good"):
+        task(
+            write(
+                tmp_path / "l",
+                train=[{"text": "x", "label": n} for n in ("bad", "good")],
+                test=[{"text": "x", "label": "fine"}],
+            )
+        )
+    with pytest.raises(ValueError, match="a task is of one kind"):
+        task(write(tmp_path / "k", train=TEXTS, test=TABLES))
+    with pytest.raises(ValueError, match="no split 'dev'; it has train, test"):
+        reviews.rows("dev")
+    with pytest.raises(ValueError, match="size=0"):
+        reviews.batches(word_tokenizer(), "train", size=0)
+    long = task(write(tmp_path / "long", train=[{"source": "the " * 70, "target": "a"}]))
+    with pytest.raises(ValueError, match="a source of 71 tokens; the model reads 64"):
+        long.batches(word_tokenizer(), "train")
