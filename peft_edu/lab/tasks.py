@@ -80,7 +80,7 @@ class Task:
 
     @torch.no_grad()
     def evaluate(self, model, tokenizer, split: str = "test", limit: int | None = None) -> dict:
-        """Shares between 0 and 1. classify: `accuracy`. generate: `exact` matches; `slots`, the share of the slot values
+        """Shares between 0 and 1. classify: `accuracy`. generate: `exact` matches; `slots`, the share of slot values
         that stand in the text, over all and (`by slot`) one by one."""
         rows, was_training = self.rows(split, limit), model.training
         model.eval()
