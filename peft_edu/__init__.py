@@ -1,0 +1,30 @@
+"""Parameter-efficient fine-tuning, to read and to run: plain PyTorch over transformers' models.
+
+The letters in the comments on shapes, the same in every file:
+
+    b  batch        t  tokens of the text      p  virtual tokens (the length of a prefix or prompt)
+    h  heads        w  width of a head         d  width of the model       r  rank
+"""
+
+from peft_edu.checkpoint import count, load, save, trainable
+from peft_edu.freezing import BitFit, FullFineTuning, HeadOnly, TopBlocks
+from peft_edu.lora import LoRA
+from peft_edu.peft_format import from_peft, to_peft
+from peft_edu.train import evaluate, fit, seed
+
+__all__ = [
+    "BitFit",
+    "FullFineTuning",
+    "HeadOnly",
+    "LoRA",
+    "TopBlocks",
+    "count",
+    "evaluate",
+    "fit",
+    "from_peft",
+    "load",
+    "save",
+    "seed",
+    "to_peft",
+    "trainable",
+]

@@ -1,0 +1,161 @@
+"""The anatomy of a transformer: which part of which model family is the query map, a block, the task head.
+
+This is the only file that knows Hugging Face's attribute names. Methods speak of roles ("value") instead of names
+("c_attn"), so a further family is one more row in FAMILIES.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+ROLES = ("query", "key", "value", "output", "up", "down", "gate")
+
+
+@dataclass(frozen=True)
+class Family:
+    """Names inside one model family. `blocks` are seen from the backbone, `maps` from a block.
+
+    A map's name may hold the wildcard *, may offer "one | another", and may end in [i/n]: the i-th, counted from 0,
+    of n maps that the module stores one under the other.
+    """
+
+    blocks: tuple[str, ...]
+    maps: dict[str, str]
+    head: tuple[str, ...]  # what starts untrained in a classifier: these names, as far as the model has them
+
+
+_BERT = Family(
+    blocks=("encoder.layer",),
+    maps={
+        "query": "attention.self.query",
+        "key": "attention.self.key",
+        "value": "attention.self.value",
+        "output": "attention.output.dense",
+        "up": "intermediate.dense",
+        "down": "output.dense",
+    },
+    head=("classifier",),  # not BERT's pooler: it lies in the backbone and comes pretrained
+)
+_LLAMA = Family(
+    blocks=("layers",),
+    maps={
+        "query": "self_attn.q_proj",
+        "key": "self_attn.k_proj",
+        "value": "self_attn.v_proj",
+        "output": "self_attn.o_proj",
+        "up": "mlp.up_proj",
+        "down": "mlp.down_proj",
+        "gate": "mlp.gate_proj",
+    },
+    head=("score",),
+)
+FAMILIES = {
+    "gpt2": Family(
+        blocks=("h",),
+        maps={
+            "query": "attn.c_attn[0/3]",
+            "key": "attn.c_attn[1/3]",
+            "value": "attn.c_attn[2/3]",
+            "output": "attn.c_proj",
+            "up": "mlp.c_fc",
+            "down": "mlp.c_proj",
+        },
+        head=("score", "classifier"),
+    ),
+    "bert": _BERT,
+    "roberta": _BERT,
+    "deberta-v2": Family(
+        blocks=("encoder.layer",),
+        maps=_BERT.maps
+        | {
+            "query": "attention.self.query_proj",
+            "key": "attention.self.key_proj",
+            "value": "attention.self.value_proj",
+        },
+        head=("pooler", "classifier"),  # DeBERTa's checkpoints hold no pooler: it starts untrained, like the classifier
+    ),
+    "t5": Family(
+        blocks=("encoder.block", "decoder.block"),
+        maps={
+            "query": "layer.*.*Attention.q",  # self-attention, and in the decoder cross-attention too
+            "key": "layer.*.*Attention.k",
+            "value": "layer.*.*Attention.v",
+            "output": "layer.*.*Attention.o",
+            "up": "layer.*.DenseReluDense.wi | layer.*.DenseReluDense.wi_1",  # T5 1.0 | T5 1.1, which has a gate
+            "down": "layer.*.DenseReluDense.wo",
+            "gate": "layer.*.DenseReluDense.wi_0",
+        },
+        head=("classification_head", "classifier"),
+    ),
+    "llama": _LLAMA,
+    "qwen2": _LLAMA,
+}
+
+
+@dataclass(frozen=True)
+class LinearMap:
+    """One linear map h = W x in a model, however the model stores it."""
+
+    role: str
+    name: str  # its module, seen from the block
+    module: nn.Module
+    rows: slice  # which of the module's outputs are this map's
+
+    @property
+    def weight(self) -> Tensor:
+        """W (out, in), a view: writing to it writes to the model."""
+        return _weight(self.module)[self.rows]
+
+
+def family(model: PreTrainedModel) -> Family:
+    """The row of FAMILIES for this model, or an error that says how to get there."""
+    if not isinstance(model, PreTrainedModel):
+        raise TypeError(f"expected a transformers model (a PreTrainedModel), got {type(model).__name__}")
+    if model.config.model_type not in FAMILIES:
+        raise ValueError(
+            f"{type(model).__name__} is of the family {model.config.model_type!r}; known are {', '.join(FAMILIES)}. "
+            "To add one, write its names into FAMILIES in peft_edu/anatomy.py."
+        )
+    return FAMILIES[model.config.model_type]
+
+
+def blocks(model: PreTrainedModel) -> list[nn.Module]:
+    """The transformer blocks, from the bottom up; for T5 the encoder's, then the decoder's."""
+    inside = dict(model.base_model.named_modules())
+    return [block for path in family(model).blocks for block in inside.get(path, ())]
+
+
+def head(model: PreTrainedModel) -> list[nn.Module]:
+    """The task head: the modules that start untrained. A language model has none."""
+    return [getattr(model, name) for name in family(model).head if hasattr(model, name)]
+
+
+def linear_maps(model: PreTrainedModel, roles: tuple[str, ...] | None = None) -> list[LinearMap]:
+    """The linear maps that play these roles (all, if none are named), block by block."""
+    maps = [each for block in blocks(model) for each in _maps_of(block, family(model).maps)]
+    present = {each.role for each in maps}
+    for role in roles or ():
+        if role not in ROLES:
+            raise ValueError(f"unknown role {role!r}; the roles are {', '.join(ROLES)}")
+        if role not in present:
+            has = ", ".join(role for role in ROLES if role in present)
+            raise ValueError(f"{type(model).__name__} has no {role!r} map; it has {has}")
+    return [each for each in maps if roles is None or each.role in roles]
+
+
+def _maps_of(block: nn.Module, names: dict[str, str]) -> Iterator[LinearMap]:
+    for role, name in names.items():
+        pattern, _, part = name.rstrip("]").partition("[")  # "attn.c_attn[2/3]" -> "attn.c_attn", "2/3"
+        index, count = map(int, (part or "0/1").split("/"))
+        for path, module in block.named_modules():
+            if any(fnmatchcase(path, choice) for choice in pattern.split(" | ")):
+                width = len(_weight(module)) // count
+                yield LinearMap(role, path, module, slice(index * width, (index + 1) * width))
+
+
+def _weight(module: nn.Module) -> Tensor:
+    return module.weight.T if isinstance(module, Conv1D) else module.weight  # GPT-2's Conv1D stores (in, out)

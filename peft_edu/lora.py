@@ -1,0 +1,103 @@
+"""LoRA: learn the change of a weight matrix as the product of two thin ones.
+
+    h = W x + (alpha / r) B A x          W (out, in) frozen;  A (r, in) and B (out, r) trained
+
+Hu et al. 2021, https://arxiv.org/abs/2106.09685, section 4.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from peft_edu.anatomy import LinearMap, linear_maps
+from peft_edu.method import Method
+
+
+class LowRankUpdate(nn.Module):
+    """(alpha / r) B A x, to be added to the outputs W x of one linear map."""
+
+    def __init__(self, target: LinearMap, rank: int, alpha: float, dropout: float = 0.0):
+        super().__init__()
+        weight, self.rows = target.weight, target.rows
+        self.A = nn.Parameter(weight.new_empty(rank, weight.shape[1]))
+        self.B = nn.Parameter(weight.new_zeros(weight.shape[0], rank))  # B = 0: training starts at the base model
+        nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))  # as loralib and HF peft do; the paper says Gaussian
+        self.dropout = nn.Dropout(dropout)
+        self.scale = alpha / rank
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dropout(x) @ self.A.T @ (self.scale * self.B.T)  # (..., in) -> (..., r) -> (..., out)
+
+    def add_to(self, module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+        """The forward hook of the module that holds W, alone or as some rows of a fused map."""
+        before, after = self.rows.start, output.shape[-1] - self.rows.stop
+        return output + F.pad(self(*inputs), (before, after))
+
+    @property
+    def weight(self) -> Tensor:
+        """The learned change of W, (out, in)."""
+        return self.scale * self.B @ self.A
+
+
+@dataclass
+class LoRA(Method):
+    """Low-rank updates beside every linear map that plays one of the roles in `targets`.
+
+    The default is the paper's choice. A fused map counts as the several maps that it is: GPT-2's query and value each
+    get an A and a B of their own, as in the authors' loralib; HF peft puts one pair over all of c_attn.
+    """
+
+    rank: int = 8
+    alpha: float = 16
+    dropout: float = 0.0
+    targets: tuple[str, ...] = ("query", "value")
+
+    def __post_init__(self):
+        if not isinstance(self.rank, int) or self.rank < 1:
+            raise ValueError(f"rank is {self.rank!r}, but must be a whole number from 1 on")
+        if not self.alpha > 0:
+            raise ValueError(f"alpha is {self.alpha!r}, but must be above 0")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout!r}, but must be at least 0 and below 1")
+        self.targets = tuple(self.targets)  # JSON has lists only
+
+    def insert(self, model: PreTrainedModel) -> None:
+        targets = linear_maps(model, self.targets)
+        for target in targets:
+            smaller = min(target.weight.shape)
+            if self.rank > smaller:
+                raise ValueError(
+                    f"rank {self.rank} exceeds {smaller}, the smaller side of {target.name}'s {target.role} map"
+                )
+        self._put_beside([(each, LowRankUpdate(each, self.rank, self.alpha, self.dropout)) for each in targets])
+
+    def _put_beside(self, updates: list[tuple[LinearMap, LowRankUpdate]]) -> None:
+        self.updates, self._merged = updates, None
+        for target, update in updates:
+            self.add(target.module, f"lora_{target.role}", update)
+            self.hook(target.module.register_forward_hook(update.add_to))
+
+    @torch.no_grad()
+    def merge(self) -> PreTrainedModel:
+        """W <- W + (alpha / r) B A, and detach: a plain transformers model, as fast as the base."""
+        model = self._leave()
+        self._merged = model, [target.weight.clone() for target, _ in self.updates]
+        for target, update in self.updates:
+            target.weight.add_(update.weight)
+        return model
+
+    @torch.no_grad()
+    def unmerge(self) -> PreTrainedModel:
+        """The base weights back, bit for bit (subtracting B A would leave rounding), and the updates beside them."""
+        if self._merged is None:
+            raise RuntimeError(f"{self} is not merged")
+        model, weights = self._merged
+        with self._editing(model):
+            for (target, _), weight in zip(self.updates, weights, strict=True):
+                target.weight.copy_(weight)
+            self._put_beside(self.updates)
+        return model

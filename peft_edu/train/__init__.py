@@ -1,0 +1,143 @@
+"""Training: one plain loop, the same for every method, because `requires_grad` says what is trained."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
+
+from peft_edu.anatomy import head
+from peft_edu.checkpoint import trainable
+
+Batch = dict[str, Tensor]
+
+
+def seed(n: int) -> None:
+    """Make what follows repeatable: Python's, numpy's and torch's random numbers start from n."""
+    set_seed(n)
+
+
+def fit(
+    model: PreTrainedModel,
+    batches: Iterable[Batch],
+    steps: int,
+    lr: float,
+    *,
+    head_lr: float | None = None,
+    optimizer: Callable = torch.optim.AdamW,
+    schedule: str = "linear",
+    warmup: float = 0.1,
+    clip: float = 1.0,
+    on_step: Callable[[int, float], object] | None = None,
+) -> pd.DataFrame:
+    """Train what `requires_grad` marks, where the model is, and return the history: step, loss, lr, seconds.
+
+    `batches` are dicts of tensors with "labels", gone through again and again. The rate rises over the share `warmup`
+    of the steps, then falls to zero ("linear") or stays ("constant"). `on_step(step, loss)` may return True to stop.
+    Stopped, by an interrupt too, it returns the history so far. The model is left in eval(), ready for use.
+    """
+    learned = list(trainable(model).values())
+    if not learned:
+        raise ValueError(f"nothing in this {type(model).__name__} is trainable: attach a method first")
+    device, history, start = model.device, [], time.perf_counter()
+    optimizer = optimizer(_groups(model, lr, head_lr), lr=lr)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _factor(schedule, steps, warmup))
+    accelerator = Accelerator(device_placement=False)  # what runs where stays the caller's choice
+    running, optimizer, batches = accelerator.prepare(model, optimizer, batches)
+    bar = tqdm(islice(_endless(batches), steps), total=steps, unit="step")
+    model.train()
+    try:
+        for step, batch in enumerate(bar, start=1):
+            loss = running(**{name: tensor.to(device) for name, tensor in batch.items()}).loss
+            value = _finite(loss, step)
+            accelerator.backward(loss)
+            accelerator.clip_grad_norm_(learned, clip)
+            history.append((step, value, scheduler.get_last_lr()[0], time.perf_counter() - start))
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad()
+            bar.set_postfix_str(f"loss {value:.3f}", refresh=False)
+            if on_step and on_step(step, value):
+                break
+    except KeyboardInterrupt:
+        bar.set_description_str("interrupted")
+    finally:
+        bar.close()
+        optimizer.zero_grad()
+        model.eval()
+    return pd.DataFrame(history, columns=["step", "loss", "lr", "seconds"])
+
+
+def correct(output: ModelOutput, batch: Batch) -> Tensor:
+    """1 where the highest logit is the label's, else 0, for each label that counts."""
+    counts = batch["labels"] != -100
+    return (output.logits.argmax(-1) == batch["labels"])[counts]
+
+
+@torch.no_grad()
+def evaluate(model: PreTrainedModel, batches: Iterable[Batch], metric: Callable = correct) -> float:
+    """The mean of a metric, in eval(). `metric(output, batch)` gives a tensor with one number an example (or token)."""
+    training = model.training
+    model.eval()
+    try:
+        batches = ({name: tensor.to(model.device) for name, tensor in batch.items()} for batch in batches)
+        return torch.cat([metric(model(**batch), batch).double().flatten() for batch in batches]).mean().item()
+    finally:
+        model.train(training)
+
+
+def _groups(model: PreTrainedModel, lr: float, head_lr: float | None) -> list[dict]:
+    """Parameters for the optimiser: one group, or two where the head has a rate of its own."""
+    learned = list(trainable(model).values())
+    if head_lr is None:
+        return [{"params": learned, "lr": lr}]
+    heads = {parameter for part in head(model) for parameter in part.parameters()}
+    return [
+        {"params": [parameter for parameter in learned if parameter not in heads], "lr": lr},
+        {"params": [parameter for parameter in learned if parameter in heads], "lr": head_lr},
+    ]
+
+
+def _factor(schedule: str, steps: int, warmup: float) -> Callable[[int], float]:
+    """What the rate is multiplied with at each step, counted from 0; no step is wasted at rate 0."""
+    if steps < 1 or not 0 <= warmup < 1 or schedule not in ("linear", "constant"):
+        raise ValueError(
+            f"steps={steps}, warmup={warmup}, schedule={schedule!r}: expected at least 1 step, "
+            'a warm-up share from 0 to below 1, and "linear" or "constant"'
+        )
+    rise = int(warmup * steps)
+
+    def factor(step: int) -> float:
+        if step < rise:
+            return (step + 1) / (rise + 1)
+        return (steps - step) / (steps - rise) if schedule == "linear" else 1.0
+
+    return factor
+
+
+def _endless(batches: Iterable[Batch]) -> Iterator[Batch]:
+    while True:
+        batch = None
+        for batch in batches:
+            yield batch
+        if batch is None:
+            raise ValueError("no more batches: they must be a list, a DataLoader, or another thing to go through again")
+
+
+def _finite(loss: Tensor | None, step: int) -> float:
+    if loss is None:
+        raise ValueError('the model gave no loss: each batch needs "labels"')
+    value = loss.item()
+    if not math.isfinite(value):
+        raise FloatingPointError(
+            f"the loss is {value} at step {step}: try a lower lr, and look for a batch whose labels are all -100"
+        )
+    return value
