@@ -1,0 +1,71 @@
+"""Make the world again: `python -m data.world data`, `... pretrain`, `... study`. Run from the root of the repository.
+
+The corpora are large and come out the same each time, so they are not in the repository: they go to a work folder
+(PEFT_EDU_WORK, else ~/.cache/peft_edu), as do the states of pretraining, and their checksums are in checksums.json.
+"""
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+import torch
+
+from . import corpus, pretrain, study, tasks, vocabulary
+
+DATA = Path(__file__).parents[1]
+WORK = Path(os.environ.get("PEFT_EDU_WORK", Path.home() / ".cache" / "peft_edu"))
+CHECKSUMS = Path(__file__).with_name("checksums.json")
+
+
+def make_corpora(work: Path = WORK) -> dict[str, Path]:
+    """Write both mixes and check that they are the corpora that the tokenizers and weights rest on."""
+    frozen = json.loads(CHECKSUMS.read_text())
+    paths = {mix: work / f"{mix}.txt" for mix in corpus.SHARES}
+    for mix, path in paths.items():
+        if not path.exists() or corpus.checksum(path) != frozen[mix]:
+            corpus.write(mix, path)
+        if (found := corpus.checksum(path)) != frozen[mix]:
+            raise SystemExit(f"the {mix} corpus has changed: sha256 {found[:12]}, frozen is {frozen[mix][:12]}. Tokenizers, "
+                             f"weights and results rest on it; to start all of them afresh, put the new sum in {CHECKSUMS}")
+    return paths
+
+
+def make_data(folder: Path = DATA, work: Path = WORK) -> None:
+    """Everything in data/ that follows from the seed: the tokenizers of the models, and the tasks."""
+    paths = make_corpora(work)
+    for name, recipe in pretrain.RECIPES.items():
+        vocabulary.train(recipe.mix, list(paths.values())).save_pretrained(folder / "models" / name)
+    tasks.write(folder / "tasks")
+
+
+def make_models(names: list[str], seeds: list[int]) -> None:
+    """Pretrain each recipe with each seed; the first seed's model ships if all of them pass the probes."""
+    paths = make_corpora()
+    torch.set_num_threads(1)                                       # two runs side by side use two cores better than one
+    for name in names:
+        runs = [pretrain.run(name, DATA / "models" / name, paths[pretrain.RECIPES[name].mix], WORK, seed)
+                for seed in seeds]
+        pretrain.ship(name, runs, DATA / "models" / name)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m data.world", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("data", help="corpora, tokenizers and tasks, byte for byte")
+    models = commands.add_parser("pretrain", help="the weights; hours, resumable")
+    models.add_argument("names", nargs="*", default=list(pretrain.RECIPES), help="recipes (default: all)")
+    models.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    sweeps = commands.add_parser("study", help="the sweeps behind the lessons' figures; resumable")
+    sweeps.add_argument("names", nargs="*", default=list(study.STUDIES), help="studies (default: all)")
+    arguments = parser.parse_args()
+    if arguments.command == "data":
+        make_data()
+    elif arguments.command == "pretrain":
+        make_models(arguments.names, arguments.seeds)
+    else:
+        study.run(arguments.names, DATA / "results")
+
+
+if __name__ == "__main__":
+    main()
