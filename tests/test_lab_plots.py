@@ -9,7 +9,7 @@ from PIL import Image
 from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel
 
 from peft_edu import BitFit, FullFineTuning, LoRA, TopBlocks, count
-from peft_edu.lab import architecture, model_map, plots, style
+from peft_edu.lab import architecture, display, model_map, plots, style
 
 SEEDS = {1: [0.80, 0.82], 2: [0.85, 0.86], 4: [0.88, 0.90]}
 
@@ -100,8 +100,8 @@ def test_no_column_of_a_large_model_leaves_the_page():
 
 def test_show_gives_the_picture_and_its_words(monkeypatch):
     shown = []
-    monkeypatch.setattr(plots, "display", lambda bundle, **rest: shown.append((bundle, rest)))
-    plots.show(FIGURES["bars"](), "v is best: 0.90 < 1")
+    monkeypatch.setattr(display, "display", lambda bundle, **rest: shown.append((bundle, rest)))
+    display.show(FIGURES["bars"](), "v is best: 0.90 < 1")
     (picture, rest), (words, _) = shown
     assert picture["text/plain"] == rest["metadata"]["image/png"]["alt"] == "v is best: 0.90 < 1"
     assert base64.b64decode(picture["image/png"])[:4] == b"\x89PNG"

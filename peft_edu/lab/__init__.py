@@ -2,6 +2,10 @@
 
 from peft_edu.lab.architectures import architecture
 from peft_edu.lab.backbones import backbone, card, complete
+from peft_edu.lab.check import check
+from peft_edu.lab.display import show
+from peft_edu.lab.model_map import draw
+from peft_edu.lab.predict import predict
 from peft_edu.lab.tasks import task
 
-__all__ = ["architecture", "backbone", "card", "complete", "task"]
+__all__ = ["architecture", "backbone", "card", "check", "complete", "draw", "predict", "show", "task"]

@@ -14,8 +14,8 @@ import transformers
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from peft_edu.lab.display import Text
 from peft_edu.lab.paths import bundled, data_path
-from peft_edu.lab.text import Text
 
 HEADS = {
     "classify": transformers.AutoModelForSequenceClassification,

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from peft_edu.anatomy import LinearMap, blocks, head, linear_maps
 from peft_edu.checkpoint import count
 from peft_edu.lab import style
-from peft_edu.lab.plots import show
+from peft_edu.lab.display import show
 
 
 @dataclass(frozen=True)

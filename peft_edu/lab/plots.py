@@ -1,15 +1,9 @@
-"""Figures from numbers. Each function takes plain numbers and the title that states the finding, and returns a Figure.
+"""Figures from numbers: each function takes numbers and the title that states the finding, and returns a Figure."""
 
-`show` puts one into a notebook together with its text: what a screen reader says, and what a test compares.
-"""
-
-import base64
-import html
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 import numpy as np
-from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -17,18 +11,6 @@ from matplotlib.patches import Rectangle
 from peft_edu.lab import style
 
 Seeds = Sequence[float]  # the same measurement, once a seed
-
-
-def show(figure: Figure, alt: str) -> None:
-    """Display a figure with its text.
-
-    JupyterLab gives a PNG no alternative text, so the text follows for screen readers, out of sight; the PNG's metadata
-    hold it for exported pages, and its text/plain for tests.
-    """
-    image = base64.b64encode(style.png(figure)).decode()
-    display({"image/png": image, "text/plain": alt}, metadata={"image/png": {"alt": alt}}, raw=True)
-    hidden = "position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)"
-    display({"text/html": f'<span style="{hidden}">Figure: {html.escape(alt)}</span>'}, raw=True)
 
 
 @style.styled

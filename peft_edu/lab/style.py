@@ -78,7 +78,7 @@ def panels(title: str, columns: int = 1, widths=None, height: float = HEIGHT, ro
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained" if room else None)
     FigureCanvasAgg(figure)
     place = {"x": 0.012, "ha": "left", "va": "top"} | ({} if room else {"y": 1 - 0.1 / height})
-    figure.suptitle(fill(title, 84), size=11, **place)
+    figure.suptitle(fill(title, 76), size=11, **place)
     axes = figure.subplots(1, columns, squeeze=False, width_ratios=widths)[0] if room else []
     return figure, list(axes)
 

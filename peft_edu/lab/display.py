@@ -1,0 +1,36 @@
+"""What a cell shows, so that eyes, screen readers and tests all get it."""
+
+import base64
+import html
+
+from IPython.display import display
+from ipywidgets import Widget
+from matplotlib.figure import Figure
+
+from peft_edu.lab import style
+
+
+class Text(str):
+    """A string that a notebook shows line by line when it is a cell's result."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def show(figure: Figure, alt: str) -> None:
+    """Display a figure with its text.
+
+    JupyterLab gives a PNG no alternative text, so the text follows for screen readers, out of sight; the PNG's metadata
+    hold it for exported pages, and its text/plain for tests.
+    """
+    image = base64.b64encode(style.png(figure)).decode()
+    display({"image/png": image, "text/plain": alt}, metadata={"image/png": {"alt": alt}}, raw=True)
+    hidden = "position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)"
+    display({"text/html": f'<span style="{hidden}">Figure: {html.escape(alt)}</span>'}, raw=True)
+
+
+def present(view: Widget, text: str) -> None:
+    """Display a widget. Where no widget can live, on GitHub or in a test, its text stands in its place."""
+    display(view._repr_mimebundle_() | {"text/plain": text}, raw=True)

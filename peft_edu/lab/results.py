@@ -1,0 +1,36 @@
+"""What `make study` stored: every run of a sweep, and for each row the setting that won on validation."""
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from peft_edu.lab.paths import data_path
+
+SETTING = ["lr", "steps"]
+
+
+def stored(study: str) -> pd.DataFrame:
+    """All runs of a study, a line for each run and split. `value` is the metric, between 0 and 1."""
+    path = data_path("results", f"{study}.csv")
+    if not path.is_file():
+        names = ", ".join(sorted(other.stem for other in path.parent.glob("*.csv"))) or "none"
+        raise ValueError(f"no study {study!r}; stored are {names}")
+    return pd.read_csv(path, comment="#")
+
+
+def results(study: str) -> pd.DataFrame:
+    """The runs of each row at its best steps and rate: those with the highest mean on validation over the seeds."""
+    runs = stored(study)
+    means = runs[runs.split == "validation"].groupby(["row", *SETTING], sort=False).value.mean().reset_index()
+    best = means.loc[means.groupby("row", sort=False).value.idxmax(), ["row", *SETTING]]
+    return runs.merge(best, on=["row", *SETTING])
+
+
+def scores(study: str, rows: Iterable[str], split: str = "test") -> dict[str, list[float]]:
+    """Per cent on a split, one number a seed, for each of these rows."""
+    table = results(study)
+    table = table[table.split == split]
+    found = {row: (100 * table[table.row == row].value).round(2).tolist() for row in rows}
+    if missing := [row for row, seeds in found.items() if not seeds]:
+        raise ValueError(f"{study} has no row {missing[0]!r}; it has {', '.join(table.row.unique())}")
+    return found

@@ -1,0 +1,120 @@
+"""Each exercise's solution passes, and each planted misconception is told by its name."""
+
+import re
+
+import pytest
+import torch
+
+from peft_edu import TopBlocks, count
+from peft_edu.lab import check
+from peft_edu.lab.check import EXERCISES
+
+
+def top_blocks(model, n):
+    TopBlocks(n).attach(model)
+
+
+def set_grad(model, *parts):
+    model.requires_grad_(False)
+    for part in parts:
+        part.requires_grad_(True)
+
+
+SOLUTIONS = {
+    "lora.forward": lambda x, W, A, B, alpha: x @ W.T + alpha / len(A) * (x @ A.T @ B.T),
+    "lora.init": lambda out, width, rank: (torch.randn(rank, width), torch.zeros(out, rank)),
+    "lora.count": lambda width, out, rank: rank * (width + out),
+    "lora.merge": lambda W, A, B, alpha: W + alpha / len(A) * B @ A,
+    "freezing.count": lambda model: sum(p.numel() for p in model.parameters() if p.requires_grad),
+    "freezing.top_blocks": top_blocks,
+}
+
+MISTAKES = [
+    ("lora.forward", lambda x, W, A, B, alpha: x @ W.T + x @ A.T @ B.T, "alpha / r is left out"),
+    ("lora.forward", lambda x, W, A, B, alpha: x @ W.T + alpha * (x @ A.T @ B.T), "by alpha, not by alpha / r"),
+    ("lora.forward", lambda x, W, A, B, alpha: x @ W.T + len(A) / alpha * (x @ A.T @ B.T), "upside down"),
+    ("lora.forward", lambda x, W, A, B, alpha: alpha / len(A) * (x @ A.T @ B.T), "W x is missing"),
+    ("lora.forward", lambda x, W, A, B, alpha: x @ W.T, "A and B do nothing"),
+    ("lora.forward", lambda x, W, A, B, alpha: alpha / len(A) * x @ (W + B @ A).T, "W is scaled as well"),
+    (
+        "lora.forward",
+        lambda x, W, A, B, alpha: (W @ x.T) + 4 * (B @ A @ x.T),
+        r"transposed: \(3, 4\) instead of \(4, 3\)",
+    ),
+    ("lora.forward", lambda x, W, A, B, alpha: (W @ x.t() + 4 * B @ A @ x.t()).T, "not for a batch"),
+    ("lora.forward", lambda x, W, A, B, alpha: x @ W.T + 4 * x @ B @ A, "stopped with RuntimeError.* x .t, in."),
+    ("lora.forward", lambda x, W, A, B, alpha: x @ W.add_(4 * B @ A).T, "changed in place"),
+    ("lora.forward", lambda x, W, A, B, alpha: None, "is there a return"),
+    ("lora.forward", lambda x, W, A, B, alpha: 2 * x @ W.T, "the numbers are not those; the first is"),
+    ("lora.init", lambda out, width, rank: (torch.zeros(rank, width), torch.zeros(out, rank)), "both zero"),
+    ("lora.init", lambda out, width, rank: (torch.randn(rank, width), torch.randn(out, rank)), "B is not zero"),
+    ("lora.init", lambda out, width, rank: (torch.zeros(rank, width), torch.randn(out, rank)), "B that is zero"),
+    ("lora.init", lambda out, width, rank: (torch.ones(rank, width), torch.zeros(out, rank)), "rows of A are alike"),
+    ("lora.init", lambda out, width, rank: (torch.zeros(out, rank), torch.randn(rank, width)), "exchanged"),
+    ("lora.init", lambda out, width, rank: (torch.randn(width, rank), torch.zeros(out, rank)), "A is .rank, in."),
+    ("lora.init", lambda out, width, rank: torch.zeros(3), "expected the pair"),
+    ("lora.count", lambda width, out, rank: width * out, "size of W"),
+    ("lora.count", lambda width, out, rank: 2 * rank * width, "counts A twice"),
+    ("lora.count", lambda width, out, rank: width + out, "the rank is left out"),
+    ("lora.count", lambda width, out, rank: rank * (width + out) + width * out, "frozen W is counted"),
+    ("lora.count", lambda width, out, rank: 32, "not for 7 -> 7"),
+    ("lora.count", lambda width, out, rank: 5, "expected 32, got 5"),
+    ("lora.merge", lambda W, A, B, alpha: W + B @ A, "alpha / r is left out"),
+    ("lora.merge", lambda W, A, B, alpha: (W + 4 * B @ A).T, "transposed"),
+    ("lora.merge", lambda W, A, B, alpha: W.add_(4 * B @ A), "changed in place"),
+    ("lora.merge", lambda W, A, B, alpha: W - 4 * B @ A, "how to unmerge"),
+    ("freezing.count", lambda model: sum(p.numel() for p in model.parameters()), "counts the frozen ones"),
+    ("freezing.count", lambda model: len([p for p in model.parameters() if p.requires_grad]), "counts tensors"),
+    (
+        "freezing.count",
+        lambda m: sum(p.numel() for p in m.state_dict(keep_vars=True).values() if p.requires_grad),
+        "twice",
+    ),
+    ("freezing.top_blocks", lambda m, n: None, "nothing is frozen"),
+    ("freezing.top_blocks", lambda m, n: set_grad(m, *m.bert.encoder.layer[3 - n :]), "classifier is frozen"),
+    ("freezing.top_blocks", lambda m, n: set_grad(m, m.classifier, *m.bert.encoder.layer[:n]), "first n blocks"),
+    ("freezing.top_blocks", lambda m, n: set_grad(m, m.classifier, *m.bert.encoder.layer[-n:]), "blocks.-0:."),
+    ("freezing.top_blocks", lambda m, n: set_grad(m, m.classifier, *m.bert.encoder.layer[2 - n :]), "trained block"),
+    (
+        "freezing.top_blocks",
+        lambda m, n: set_grad(m, m.classifier, m.bert.embeddings, *m.bert.encoder.layer[3 - n :]),
+        "embeddings are trained",
+    ),
+    (
+        "freezing.top_blocks",
+        lambda m, n: set_grad(m, m.classifier, m.bert.pooler, *m.bert.encoder.layer[3 - n :]),
+        "pooler is trained",
+    ),
+    (
+        "freezing.top_blocks",
+        lambda m, n: set_grad(m, m.classifier, *[b.attention for b in m.bert.encoder.layer[3 - n :]]),
+        "in part only",
+    ),
+]
+
+
+def test_every_exercise_has_a_solution_that_passes():
+    assert SOLUTIONS.keys() == EXERCISES.keys()
+    for name, solution in SOLUTIONS.items():
+        feedback = check(name, solution)
+        assert feedback and repr(feedback) == f"Right: {name} does what it should."
+
+
+@pytest.mark.parametrize("name, mistake, message", MISTAKES)
+def test_a_misconception_is_told_by_its_name(name, mistake, message):
+    feedback = check(name, mistake)
+    assert not feedback and re.search(message, repr(feedback)), feedback
+
+
+def test_what_is_no_exercise_or_no_function_is_told():
+    with pytest.raises(ValueError, match="no exercise 'lora.backward'; there are lora.forward"):
+        check("lora.backward", len)
+    with pytest.raises(TypeError, match=r"checks a function, got Tensor. It is f\(x, W, A, B, alpha\)"):
+        check("lora.forward", torch.zeros(2))
+
+
+def test_the_count_that_is_asked_for_is_the_package_s_count():
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    model = TopBlocks(1).attach(GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=8, n_layer=2, n_head=2)))
+    assert SOLUTIONS["freezing.count"](model) == count(model).trainable

@@ -1,0 +1,59 @@
+"""A guess, committed or not, and what is said when the measurement is there."""
+
+import pytest
+
+from peft_edu.lab import display, predict
+
+HINT = {"too high": "It is fewer than one thinks.", "too low": "It is more.", "right": "Low rank was found."}
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    bundles = []
+    monkeypatch.setattr(display, "display", lambda bundle, **rest: bundles.append(bundle))
+    return bundles
+
+
+def test_with_nobody_at_the_keyboard_it_is_the_measurement_and_one_line(shown, capsys):
+    guess = predict("How many?", low=1, high=128)
+    guess.reveal(11, hint=HINT)
+    assert capsys.readouterr().out == (
+        "Measured: 11.\nNo guess was committed. To compare one, commit it above and run this cell again.\n"
+    )
+    assert shown[0]["text/plain"] == "Predict. How many? (a number from 1 to 128)"
+    assert "application/vnd.jupyter.widget-view+json" in shown[0]
+
+
+@pytest.mark.parametrize("typed, verdict", [("40", "too high"), (" 3 ", "too low"), ("12", "right"), ("10,5", "right")])
+def test_a_number_is_compared(shown, capsys, typed, verdict):
+    guess = predict("How many?", low=1, high=128)
+    guess.box.value = typed
+    guess.button.click()
+    guess.reveal(11.04, hint=HINT)
+    assert f", {verdict}. {HINT[verdict]}" in capsys.readouterr().out
+    assert "Your guess" in guess.note.value
+
+
+@pytest.mark.parametrize("typed", ["", "many", "0", "129", "nan"])
+def test_what_is_no_guess_is_told_under_the_box(shown, typed):
+    guess = predict("How many?", low=1, high=128)
+    guess.box.value = typed
+    guess.button.click()
+    assert guess.value is None and guess.note.value == "Type a number from 1 to 128."
+
+
+def test_a_choice_is_compared_and_explained(shown, capsys):
+    guess = predict("Which?", choices=["head", "biases", "blocks"])
+    guess.button.click()
+    assert guess.note.value == "Choose one first."
+    guess.box.value = "head"
+    guess.button.click()
+    guess.reveal("blocks", hint={"head": "The features are frozen."})
+    assert capsys.readouterr().out.endswith("Your guess: head, not what was measured. The features are frozen.\n")
+    with pytest.raises(ValueError, match="none of the choices head, biases, blocks"):
+        guess.reveal("norms")
+
+
+def test_a_question_without_bounds_or_choices_is_refused():
+    with pytest.raises(ValueError, match="low < high or choices"):
+        predict("How many?", low=3)
