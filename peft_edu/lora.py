@@ -9,7 +9,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -34,8 +33,8 @@ class LowRankUpdate(nn.Module):
 
     def add_to(self, module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
         """The forward hook of the module that holds W, alone or as some rows of a fused map."""
-        before, after = self.rows.start, output.shape[-1] - self.rows.stop
-        return output + F.pad(self(*inputs), (before, after))
+        output[..., self.rows].add_(self(*inputs))  # in place, so that the rows of other maps are not copied
+        return output
 
     @property
     def weight(self) -> Tensor:

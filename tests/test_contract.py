@@ -1,0 +1,229 @@
+"""What every method promises on every family, as one list of promises. A new method joins by one line in METHODS."""
+
+import copy
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from families import LANGUAGE_MODELS, PAD, SIZES, batch, tiny
+from torch import Tensor
+from transformers import PreTrainedModel, Trainer, TrainingArguments
+
+from peft_edu import BitFit, FullFineTuning, HeadOnly, LoRA, TopBlocks, fit, load, save, trainable
+from peft_edu.method import Method, attached
+
+METHODS = [
+    FullFineTuning(),
+    HeadOnly(),
+    TopBlocks(1),
+    BitFit(),
+    LoRA(rank=4),
+    LoRA(rank=2, dropout=0.5, targets=("query", "key", "value", "output", "up", "down")),
+]
+NO_BIASES = ("t5", "t5-gated", "llama")
+CASES = [
+    pytest.param(method, family, id=f"{method}-{family}".replace(" ", ""))
+    for method in METHODS
+    for family in SIZES
+    if not (isinstance(method, BitFit) and family in NO_BIASES)
+]
+
+
+@dataclass
+class State:
+    """All that detaching must bring back."""
+
+    weights: dict[str, Tensor]
+    trained: dict[str, bool]
+    hooks: int
+    training: bool
+
+    @classmethod
+    def of(cls, model: PreTrainedModel) -> "State":
+        return cls(
+            weights={name: value.clone() for name, value in model.state_dict().items()},
+            trained={name: parameter.requires_grad for name, parameter in model.named_parameters()},
+            hooks=sum(len(each._forward_hooks) + len(each._forward_pre_hooks) for each in model.modules()),
+            training=model.training,
+        )
+
+    def changed_in(self, model: PreTrainedModel) -> set[str]:
+        now = {name: value for name, value in model.named_parameters() if name in self.weights}
+        return {name for name, value in now.items() if not torch.equal(value, self.weights[name])}
+
+    def __eq__(self, other: "State") -> bool:
+        return (
+            list(self.weights) == list(other.weights)
+            and all(torch.equal(value, other.weights[name]) for name, value in self.weights.items())
+            and (self.trained, self.hooks, self.training) == (other.trained, other.hooks, other.training)
+        )
+
+
+def logits(model: PreTrainedModel, inputs: dict[str, Tensor]) -> Tensor:
+    with torch.no_grad():
+        return model(**inputs).logits
+
+
+def move(model: PreTrainedModel) -> None:
+    """Stand in for training: what is trained is not at its start any more."""
+    torch.manual_seed(1)
+    for parameter in trainable(model).values():
+        parameter.data += 0.2 * torch.randn_like(parameter)
+
+
+def moved(method: Method, family: str, task: str, dtype=torch.float64) -> PreTrainedModel:
+    model = replace(method).attach(tiny(family, task, dtype))
+    move(model)
+    return model
+
+
+def language_task(method: Method) -> str:
+    return "tag" if isinstance(method, HeadOnly) else "language"  # a language model has no task head to train
+
+
+def writes(method: Method, family: str) -> bool:
+    return family in LANGUAGE_MODELS and language_task(method) == "language"
+
+
+def text_logits(model: PreTrainedModel, task: str, ids: Tensor, padding: tuple[int, int] = (0, 0)) -> Tensor:
+    """Logits of the text itself. Positions count its tokens only, as generate() does."""
+    wide = torch.nn.functional.pad(ids, padding, value=PAD)
+    mask = torch.nn.functional.pad(torch.ones_like(ids), padding)
+    inputs = {"input_ids": wide, "attention_mask": mask}
+    family = model.config.model_type
+    if family not in ("t5", "roberta"):  # T5's positions are relative, and RoBERTa counts for itself
+        inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
+    if family == "t5" and task == "language":
+        return logits(model, inputs | {"decoder_input_ids": ids})
+    return logits(model, inputs)[:, padding[0] : padding[0] + ids.shape[1]]
+
+
+@pytest.mark.parametrize("method, family", CASES)
+class TestContract:
+    def test_training_starts_at_the_base_model(self, method, family):
+        model = tiny(family, "classify")
+        before = logits(model, batch("classify"))
+        replace(method).attach(model)
+        assert torch.equal(logits(model, batch("classify")), before)
+
+    def test_gradients_reach_what_is_trained_and_nothing_else(self, method, family):
+        model = replace(method).attach(tiny(family, "classify"))
+        model(**batch("classify")).loss.backward()
+        reached = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+        assert reached == set(trainable(model)) != set()
+
+    def test_training_changes_what_is_trained_and_nothing_else(self, method, family):
+        model = tiny(family, "classify")
+        base = State.of(model)
+        replace(method).attach(model)
+        learned = set(trainable(model))
+        fit(model, [batch("classify")], steps=3, lr=0.01)
+        changed = base.changed_in(model)
+        assert base.weights.keys() <= model.state_dict().keys()
+        assert changed <= learned
+        assert changed or base.weights.keys().isdisjoint(learned)
+
+    def test_detaching_leaves_no_trace(self, method, family):
+        model = tiny(family, "classify")
+        before, method = State.of(model), replace(method)
+        fit(method.attach(model), [batch("classify")], steps=2, lr=0.01)
+        assert State.of(model) != before
+        assert method.detach() is model
+        assert State.of(model) == before
+        assert attached(model) is None
+
+    def test_a_second_method_is_refused(self, method, family):
+        model = replace(method).attach(tiny(family, "classify"))
+        before = State.of(model)
+        with pytest.raises(RuntimeError, match="is attached to this model: detach it before attaching HeadOnly"):
+            HeadOnly().attach(model)
+        assert State.of(model) == before
+
+    def test_a_failure_while_attaching_leaves_no_trace(self, method, family, monkeypatch):
+        model, method = tiny(family, "classify"), replace(method)
+        before, insert = State.of(model), method.insert
+
+        def insert_and_fail(model):
+            insert(model)
+            raise OSError("the disk is on fire")
+
+        monkeypatch.setattr(method, "insert", insert_and_fail)
+        with pytest.raises(OSError, match="on fire"):
+            method.attach(model)
+        assert State.of(model) == before
+        assert attached(model) is None
+
+    def test_saved_and_loaded_it_is_the_same_model(self, method, family, tmp_path):
+        model = moved(method, family, "classify")
+        save(model, tmp_path / "saved")
+        again = load(tiny(family, "classify", torch.float64), tmp_path / "saved")
+        assert attached(again) == method
+        assert torch.equal(logits(again, batch("classify")), logits(model, batch("classify")))
+
+    @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+    def test_new_parameters_take_the_dtype_of_the_model(self, method, family, dtype):
+        model = moved(method, family, "classify", dtype)
+        loss = model(**batch("classify")).loss
+        loss.backward()
+        assert {parameter.dtype for parameter in model.parameters()} == {dtype}
+        assert loss.isfinite()
+
+    def test_a_copy_is_independent(self, method, family):
+        base = tiny(family, "classify", torch.float64)
+        model = replace(method).attach(base)
+        start = logits(model, batch("classify"))
+        twin = copy.deepcopy(model)
+        move(twin)
+        assert torch.equal(logits(model, batch("classify")), start)
+        assert not torch.equal(logits(twin, batch("classify")), start)
+        attached(twin).detach()
+        assert State.of(twin) == State.of(tiny(family, "classify", torch.float64))
+        assert attached(model) == method
+
+    @pytest.mark.parametrize("padding", [(2, 0), (0, 2)], ids=["left", "right"])
+    def test_padding_does_not_leak(self, method, family, padding):
+        task = language_task(method)
+        model = moved(method, family, task, torch.float32)  # Llama's eager softmax is in float32, whatever the model is
+        ids = batch()["input_ids"]
+        assert torch.allclose(text_logits(model, task, ids, padding), text_logits(model, task, ids), atol=2e-5)
+
+    def test_gradient_checkpointing_changes_nothing(self, method, family):
+        gradients = []
+        for checkpointing in (False, True):
+            model = moved(method, family, "classify").train()
+            if checkpointing:
+                model.gradient_checkpointing_enable()
+            torch.manual_seed(0)  # the same dropout
+            model(**batch("classify")).loss.backward()
+            gradients.append([parameter.grad for parameter in trainable(model).values()])
+        assert all(torch.allclose(*pair, atol=1e-12) for pair in zip(*gradients, strict=True))
+
+    def test_trainer_trains_what_is_trained_and_nothing_else(self, method, family, tmp_path):
+        model = tiny(family, "classify")
+        base = State.of(model)
+        replace(method).attach(model)
+        rows = [{name: tensor[i] for name, tensor in batch("classify").items()} for i in range(3)]
+        arguments = TrainingArguments(
+            tmp_path,
+            max_steps=2,
+            learning_rate=0.01,
+            report_to="none",
+            save_strategy="no",
+            disable_tqdm=True,
+            use_cpu=True,
+        )
+        trainer = Trainer(model, arguments, train_dataset=rows)
+        trainer.train()
+        optimised = {p for group in trainer.optimizer.param_groups for p in group["params"]}
+        assert optimised == set(trainable(model).values())
+        assert base.changed_in(model) <= set(trainable(model))
+
+
+@pytest.mark.parametrize("method, family", [case for case in CASES if writes(*case.values)])
+def test_generation_is_the_same_with_and_without_cache(method, family):
+    model = moved(method, family, "language")
+    ids = torch.nn.functional.pad(batch()["input_ids"], (2, 0), value=PAD)
+    settings = {"attention_mask": (ids != PAD).long(), "min_new_tokens": 8, "max_new_tokens": 8, "do_sample": False}
+    assert torch.equal(
+        model.generate(ids, use_cache=True, **settings), model.generate(ids, use_cache=False, **settings)
+    )
