@@ -6,11 +6,14 @@ import socket
 import subprocess
 import sys
 import tomllib
+import urllib.request
 from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
 from jupyter_client.manager import start_new_kernel
+from lab_server import jupyter_lab
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -122,6 +125,15 @@ def test_make_installs_once(tmp_path):
     after = subprocess.run(["make", "-n", "lab"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert "install.sh" in before and "install.sh" not in after
     assert "lab.py notebooks/00_start_here.ipynb" in after
+
+
+def test_make_lab_prints_an_address_that_answers(tmp_path):
+    """On a machine with no browser this line is all that a learner has."""
+    nbformat.write(nbformat.v4.new_notebook(), tmp_path / "lesson.ipynb")
+    with jupyter_lab(tmp_path, "lesson.ipynb", home=tmp_path / "home") as address:
+        assert "/lab/tree/lesson.ipynb?token=" in address
+        with urllib.request.urlopen(address, timeout=30) as page:
+            assert page.status == 200 and b"JupyterLab" in page.read()
 
 
 def test_links_in_the_readme_lead_somewhere():

@@ -1,35 +1,37 @@
-"""Open a lesson in JupyterLab; where there is no browser, print the address: `python tools/lab.py NOTEBOOK`."""
+"""Open a lesson in JupyterLab, or print its address where there is no browser: `python tools/lab.py NOTEBOOK`."""
 
 import os
-import subprocess
 import sys
 import webbrowser
 from pathlib import Path
 
+# Read when Jupyter is imported. Lessons run without a network: JupyterLab is not to ask for news or updates.
+os.environ["JUPYTER_CONFIG_PATH"] = str(Path(__file__).parent.resolve() / "jupyter")
+
+from jupyterlab.labapp import main  # noqa: E402
+
 
 def has_browser():
     try:
-        webbrowser.get()
+        return bool(webbrowser.get())
     except webbrowser.Error:
         return False
-    return True
 
 
-def command(notebook):
-    jupyter = [sys.executable, "-m", "jupyterlab", notebook]
+def options(notebook):
+    yield "--Application.log_level=WARN"  # what is left is the address
+    yield "--LabApp.extension_manager=readonly"  # the other one asks the package index
+    yield "--ServerApp.root_dir=."
+    yield f"--LabApp.default_url=/lab/tree/{Path(notebook).as_posix()}"
     if hasattr(os, "geteuid") and os.geteuid() == 0:
-        jupyter.append("--allow-root")  # in a container people are root, and Jupyter refuses unless told
+        yield "--allow-root"  # in containers people are root, and Jupyter refuses unless told
     if not has_browser():
-        jupyter.append("--no-browser")
-        print("No browser found here: open the address below, the one with ?token=, in a browser of yours.", flush=True)
-    return jupyter
+        yield "--no-browser"
+        print("There is no browser on this machine: open the address below in one that can reach it.", flush=True)
 
 
 if __name__ == "__main__":
-    lesson = sys.argv[1]
+    lesson, *more = sys.argv[1:]
     if not Path(lesson).is_file():
         sys.exit(f"{lesson} is not in {Path.cwd()}: run this from the root of the repository.")
-    try:
-        subprocess.run(command(lesson), check=True)
-    except KeyboardInterrupt:
-        print("JupyterLab is closed.")
+    main([*options(lesson), *more])

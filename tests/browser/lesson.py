@@ -1,0 +1,110 @@
+"""A lesson as a person has it before them: JupyterLab in Chromium, a notebook, and the cards in it.
+
+    lesson = open_lesson("07_lora")
+    lesson.run_all()
+    card = lesson.card("Rank")
+    with card.changing("text", "figure"):
+        card.move("rank", "ArrowRight")
+    card.press("train")
+    lesson.screenshot("07_lora")
+"""
+
+import functools
+import re
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import expect
+
+SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"  # kept for people to look at
+
+
+def save_picture(shown, name):
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    shown.screenshot(path=SCREENSHOTS / f"{name}.png")
+
+
+def wait_until(page, holds, what, seconds):
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, f"waited {seconds} s for this, in vain: {what}"
+        page.wait_for_timeout(20)
+
+
+class Lesson:
+    def __init__(self, page, address):
+        self.page = page
+        self.notebook = page.locator(".jp-Notebook")
+        self.code = self.notebook.locator(".jp-CodeCell")
+        self.errors = []
+        page.on("websocket", lambda socket: socket.on("framereceived", self._note_errors))
+        page.goto(address)
+        expect(self.code.first).to_be_visible(timeout=60_000)
+        # The notebook's own sign says idle before there is a kernel, and a cell run then is silently not run.
+        expect(page.get_by_role("button", name="| Idle")).to_be_visible(timeout=60_000)
+
+    def _note_errors(self, frame):
+        """What the kernel says: JupyterLab shows nobody the errors of a widget's callback or of a thread."""
+        message = frame if isinstance(frame, str) else frame.decode("utf-8", "replace")
+        if re.search(r'"msg_type": ?"error"', message) or "Traceback (most recent call last)" in message:
+            self.errors.append(message[max(message.find('"ename"'), 0) :])
+
+    def no_errors(self):
+        assert not self.errors, "\n".join(self.errors)
+
+    def run_all(self, seconds=120):
+        """By the menu. The test's copy of the lesson came without outputs: a cell with a number has run here."""
+        self.page.get_by_role("menuitem", name="Run", exact=True).click()
+        self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        ran = self.code.locator(".jp-InputPrompt").filter(has_text=re.compile(r"\[\d+\]"))
+        wait_until(self.page, lambda: self.errors or ran.count() == self.code.count(), "every cell has run", seconds)
+        self.no_errors()
+
+    def card(self, title):
+        """The widget whose text holds `title`."""
+        return Card(self.notebook.locator(".jp-OutputArea-output:has(.jupyter-widgets)").filter(has_text=title).first)
+
+    def screenshot(self, name):
+        save_picture(self.page, name)
+
+
+class Card:
+    """What `peft_edu.lab` shows: controls, a result in words, a figure."""
+
+    def __init__(self, shown):
+        self.shown = shown
+        shown.scroll_into_view_if_needed()
+
+    @property
+    def text(self):
+        return "\n".join(self.shown.locator(".widget-html-content").all_inner_texts())
+
+    @property
+    def figure(self):
+        """Where the browser keeps the picture that is shown: another address is another picture."""
+        return self.shown.locator("img").first.get_attribute("src")
+
+    def move(self, slider, *keys):
+        """Press keys on the slider of this label, as somebody without a mouse does."""
+        handle = self.shown.locator(".widget-slider").filter(has_text=slider).locator(".noUi-handle")
+        for key in keys or ["ArrowRight"]:
+            handle.press(key)
+
+    def press(self, button):
+        self.shown.get_by_role("button", name=button).click()
+
+    def wait_for(self, text, seconds=60):
+        expect(self.shown).to_contain_text(text, timeout=seconds * 1000)
+
+    @contextmanager
+    def changing(self, *names, seconds=10):
+        """What the block does must change each of these: "text", "figure"."""
+        before = {name: getattr(self, name) for name in names}
+        yield
+        for name, old in before.items():
+            new = functools.partial(getattr, self, name)
+            wait_until(self.shown.page, lambda old=old, new=new: new() != old, f"the {name} changes", seconds)
+
+    def screenshot(self, name):
+        save_picture(self.shown, name)

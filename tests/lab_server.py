@@ -1,0 +1,46 @@
+"""JupyterLab as `make lab` starts it, on a free port, for as long as a test needs it."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+def printed_address(log, server, seconds=60):
+    """The line that a learner without a browser copies: http://127.0.0.1:PORT/lab/tree/LESSON?token=TOKEN."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and server.poll() is None:
+        if found := re.search(r"http://127\.0\.0\.1:\S+token=\w+", log.read_text()):
+            return found[0]
+        time.sleep(0.1)
+    raise RuntimeError(f"JupyterLab printed no address within {seconds} seconds:\n{log.read_text()}")
+
+
+@contextmanager
+def jupyter_lab(folder, lesson, home):
+    """Serve `folder` and yield the address of `lesson` in it. What Jupyter knows of its user it keeps in `home`."""
+    command = [sys.executable, ROOT / "tools" / "lab.py", lesson, "--no-browser", f"--ServerApp.port={free_port()}"]
+    kept = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "IPYTHONDIR": "ipython"}
+    environment = os.environ | {name: str(home / path) for name, path in kept.items()}
+    home.mkdir(parents=True, exist_ok=True)
+    log = home / "jupyter.log"
+    with log.open("w") as output:
+        server = subprocess.Popen(
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        )
+        try:
+            yield printed_address(log, server)
+        finally:
+            server.terminate()
+            server.wait(timeout=30)

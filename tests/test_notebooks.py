@@ -1,0 +1,93 @@
+"""What a lesson promises beside running: it was run before it was saved, its cells are short, its links lead somewhere.
+
+That each cell's output comes out again is tested by nbval on the notebooks themselves.
+"""
+
+import ast
+import re
+from pathlib import Path
+from statistics import median
+
+import nbformat
+import pytest
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+LESSONS = sorted(NOTEBOOKS.rglob("*.ipynb"))
+SHOWS = {"print", "display", "show", "reveal", "draw"}  # a cell that ends in one of these has something to show
+
+pytestmark = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+
+
+def cells(path, kind):
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == kind]
+
+
+def tags(cell):
+    return set(cell.metadata.get("tags", []))
+
+
+def ends_in_showing(cell):
+    last = ast.parse(re.sub(r"^[%!].*", "", cell.source, flags=re.MULTILINE)).body[-1:]
+    if not last or not isinstance(last[0], ast.Expr) or not isinstance(last[0].value, ast.Call):
+        return False
+    function = last[0].value.func
+    return getattr(function, "attr", getattr(function, "id", None)) in SHOWS
+
+
+def test_it_was_run_from_top_to_bottom(path):
+    """nbval checks nothing in a cell that was saved unrun, so that an unrun lesson would pass."""
+    counts = [cell.execution_count for cell in cells(path, "code")]
+    assert counts == list(range(1, len(counts) + 1))
+
+
+def test_cells_that_show_something_have_it_saved(path):
+    silent = [cell.source for cell in cells(path, "code") if ends_in_showing(cell) and not cell.outputs]
+    assert not silent, "run `make notebooks`: these cells show something and have no output saved"
+
+
+def test_no_error_is_saved(path):
+    for cell in cells(path, "code"):
+        if "raises-exception" not in tags(cell):
+            assert not [output for output in cell.outputs if output.output_type == "error"], cell.source
+
+
+def test_no_widget_state_is_saved(path):
+    """GitHub refuses to show some notebooks that have it."""
+    assert "widgets" not in nbformat.read(path, as_version=4).metadata
+
+
+def test_cells_are_short(path):
+    lengths = [len(cell.source.splitlines()) for cell in cells(path, "code")]
+    assert max(lengths) <= 15
+    assert median(lengths) <= 8
+
+
+def test_nearly_all_output_is_compared(path):
+    code = cells(path, "code")
+    ignored = [cell for cell in code if tags(cell) & {"nbval-ignore-output", "nbval-skip"} or "NBVAL_" in cell.source]
+    assert len(ignored) <= len(code) / 10
+
+
+def heading_anchors(path):
+    if path.suffix != ".ipynb":
+        text = path.read_text(encoding="utf-8")
+    else:
+        text = "\n".join(cell.source for cell in cells(path, "markdown"))
+    headings = re.findall(r"^#+\s+(.+?)\s*$", text, re.MULTILINE)
+    return {heading.replace(" ", "-") for heading in headings} | {
+        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings
+    }
+
+
+def test_links_lead_somewhere(path):
+    """Jupyter's anchors keep case and punctuation, GitHub's do not: a link may use either."""
+    for cell in cells(path, "markdown"):
+        for file, _, anchor in re.findall(r"\]\((?!\w+:)([^)#\s]*)(#([^)\s]+))?\)", cell.source):
+            target = (path.parent / file).resolve() if file else path
+            assert target.exists(), f"{path.name} links to {file}, which is not there"
+            assert not anchor or anchor in heading_anchors(target), f"{file or path.name} has no heading #{anchor}"
+
+
+def test_pictures_in_the_text_are_told_in_words(path):
+    for cell in cells(path, "markdown"):
+        assert "![](" not in cell.source and not re.search(r"<img(?![^>]*\balt=\"[^\"]+\")", cell.source), cell.source
