@@ -61,11 +61,23 @@ def parts(model: PreTrainedModel) -> list[Part]:
         maps.setdefault(each.module, []).append(each)
     stack = [_block(block, i, maps, seen) for i, block in enumerate(blocks(model), start=1)]
     heads = [Part("head", "head", tuple(_owned(part, seen))) for part in head(model)]
-    first = next(i for i, parameter in enumerate(model.parameters()) if parameter in seen)
-    front, behind = list(model.parameters())[:first], list(model.parameters())[first:]
-    embedding = Part("embedding", "embedding", tuple(_owned(model, seen, within=set(front))))
-    final = Part("final", "final", tuple(_owned(model, seen, within=set(behind))))
+    outer = [parameter for parameter in outside_blocks(model) if parameter not in seen]
+    front = set(outer[: _in_front(model)])
+    embedding = Part("embedding", "embedding", tuple(_owned(model, seen, within=front)))
+    final = Part("final", "final", tuple(_owned(model, seen, within=set(outer))))
     return [part for part in (embedding, *stack, final, *heads) if part.weights]
+
+
+def outside_blocks(model: PreTrainedModel) -> list[nn.Parameter]:
+    """Embeddings, the last norm, a pooler, the head: all that lies in no block."""
+    inside = {parameter for block in blocks(model) for parameter in block.parameters()}
+    return [parameter for parameter in model.parameters() if parameter not in inside]
+
+
+def _in_front(model: PreTrainedModel) -> int:
+    """How many parameters come before the first block: transformers registers modules from the input to the output."""
+    first = next(blocks(model)[0].parameters())
+    return next(i for i, parameter in enumerate(model.parameters()) if parameter is first)
 
 
 def describe(found: list[Part]) -> str:

@@ -14,17 +14,22 @@ Seeds = Sequence[float]  # the same measurement, once a seed
 
 
 @style.styled
-def learning_curves(curves: Mapping[str, Sequence[float]], title: str, ylabel: str = "training loss") -> Figure:
-    """One line a run, step by step; each is the mean over the last steps, the noisy values lie faint behind it."""
+def learning_curves(
+    curves: Mapping[str, Sequence[float]], title: str, ylabel: str = "training loss", steps: int = 1
+) -> Figure:
+    """One line a run, step by step; each is the mean over the last steps, the noisy values lie faint behind it.
+
+    `steps`: how far the axis goes at least, for runs that are still going on.
+    """
     figure, (axes,) = style.panels(title)
     ends = []
     for i, (name, values) in enumerate(curves.items()):
         look = style.line_style(i)
-        steps, smooth = np.arange(1, len(values) + 1), trailing_mean(values, max(1, len(values) // 20))
-        axes.plot(steps, values, color=look["color"], alpha=0.25, linewidth=0.8)
-        axes.plot(steps, smooth, **look, markevery=max(1, len(values) // 8), markersize=4)
+        at, smooth = np.arange(1, len(values) + 1), trailing_mean(values, max(1, len(values) // 20))
+        axes.plot(at, values, color=look["color"], alpha=0.25, linewidth=0.8)
+        axes.plot(at, smooth, **look, markevery=max(1, len(values) // 8), markersize=4)
         ends.append((smooth[-1], name, look["color"]))
-    axes.set(xlabel="step", ylabel=ylabel, ylim=(0, None), xlim=(0, max(map(len, curves.values()))))
+    axes.set(xlabel="step", ylabel=ylabel, ylim=(0, None), xlim=(0, max([steps, *map(len, curves.values())])))
     _label_ends(axes, ends)
     return figure
 

@@ -1,0 +1,185 @@
+"""Cards without a browser: numbers, words and pictures follow the controls; training starts, reports and stops."""
+
+import io
+import time
+
+import pytest
+import torch
+from PIL import Image
+from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel
+
+from peft_edu import FullFineTuning, LoRA, TopBlocks, count, fit
+from peft_edu.lab import FreezingCard, RankCard, TrainerCard, architecture, display
+from peft_edu.lab.cards import Size
+from peft_edu.lab.memory import readable, training_memory
+
+
+def gpt2():
+    return GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=32, n_layer=2, n_head=2, n_positions=32))
+
+
+def bert():
+    return BertForSequenceClassification(
+        BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=3, num_attention_heads=2, intermediate_size=32)
+    )
+
+
+def endless(on_step):
+    step = 0
+    while not on_step(step := step + 1, 1 / step):
+        time.sleep(0.01)
+    return f"{step} steps done"
+
+
+@pytest.fixture
+def ranks():
+    return RankCard(gpt2(), scores={1: 0.8, 8: 0.9, 32: 0.91})
+
+
+def wait_for(condition, seconds=10):
+    end = time.perf_counter() + seconds
+    while not condition():
+        assert time.perf_counter() < end, "it did not happen"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("rank", [1, 8, 32])
+def test_the_rank_card_counts_what_attaching_counts(ranks, rank):
+    ranks.controls["slider"].value = rank
+    _, sizes = ranks.measure(rank)
+    for size, model in zip(sizes, (gpt2(), architecture("gpt2-medium")), strict=True):
+        counted = count(LoRA(rank=rank).attach(model))
+        assert (size.trainable, size.total) == (counted.trainable, counted.total)
+        assert f"{counted.trainable:,}" in ranks.result.value
+    assert f"Stored sweep at rank {rank}" in ranks.result.value
+
+
+def test_slider_box_words_and_picture_move_together(ranks):
+    before = ranks.result.value, ranks.image.value, ranks.image.tooltip
+    ranks.controls["box"].value = 3
+    after = ranks.result.value, ranks.image.value, ranks.image.tooltip
+    assert ranks.controls["slider"].value == 3 and ranks.controls["slider"].max == 32
+    assert all(old != new for old, new in zip(before, after, strict=True))
+    assert "Stored sweep" not in ranks.result.value and "Rank 3" in str(ranks)
+    ranks.controls["slider"].value = 8
+    assert (ranks.result.value, ranks.image.value, ranks.image.tooltip) == before
+
+
+def test_the_room_of_the_picture_is_kept(ranks):
+    image = Image.open(io.BytesIO(ranks.image.value))
+    assert (ranks.image.layout.width, ranks.image.layout.height) == tuple(f"{side}px" for side in image.size)
+
+
+def test_a_card_shows_itself_and_stands_as_text_where_no_widget_lives(ranks, monkeypatch):
+    shown = []
+    monkeypatch.setattr(display, "display", lambda bundle, **rest: shown.append(bundle))
+    ranks._ipython_display_()
+    assert shown[0]["text/plain"].startswith("Rank 8: B is 32 by 8 and A 8 by 32")
+    assert "application/vnd.jupyter.widget-view+json" in shown[0]
+    assert ranks.figure().get_suptitle() == "Rank 8: 512 trained beside 1,024 frozen, 50% of W"
+
+
+def test_the_freezing_card_counts_what_attaching_counts():
+    card = FreezingCard(bert(), scores={0: 0.7, 2: 0.9, "full": 0.95})
+    for n in range(4):
+        card.controls["slider"].value = n
+        counted = count(TopBlocks(n).attach(bert()))
+        assert f">{counted.trainable:,}<" in card.result.value
+    card.controls["rest"].value = True
+    assert f">{count(FullFineTuning().attach(bert())).trainable:,}<" in card.result.value
+    assert "Stored score: 0.950." in card.result.value and "blocks 1 to 3: trained" in card.image.tooltip
+    card.controls["slider"].value = 2
+    assert "Stored score" not in card.result.value
+    card.controls["rest"].value = False
+    assert "Stored score: 0.900." in card.result.value and "stops below block 2" in card.result.value
+
+
+def test_the_model_of_a_freezing_card_stays_as_it_was():
+    model = bert()
+    FreezingCard(model).controls["slider"].value = 0
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_training_reports_and_ends():
+    card = TrainerCard("Train", lambda on_step: "done" if not any(on_step(i, 1.0) for i in (1, 2, 3)) else "cut", 3)
+    card.trainer.start.click()
+    card.trainer.thread.join(10)
+    assert card.trainer.status.value.startswith("this run: <b>done</b>, after 3 steps")
+    assert card.trainer.progress.value == 3 and card.trainer.stop.disabled and not card.trainer.start.disabled
+    assert str(card) == "Training loss. this run 1.000" and card.figure().get_suptitle() == str(card)
+
+
+def test_stop_ends_the_training_at_once_and_keeps_the_result():
+    card = TrainerCard("Train", endless, 100)
+    empty = card.trainer.image.value
+    card.trainer.start.click()
+    wait_for(lambda: len(card.trainer.curves["this run"]) > 5)
+    assert card.trainer.start.disabled and not card.trainer.stop.disabled
+    pressed = time.perf_counter()
+    card.trainer.stop.click()
+    assert card.trainer.status.value.startswith("Stopping")
+    card.trainer.thread.join(10)
+    assert time.perf_counter() - pressed < 0.5
+    assert "steps done</b>, stopped after" in card.trainer.status.value
+    assert card.trainer.image.value != empty and not card.trainer.start.disabled
+
+
+def test_a_failure_is_shown_and_the_next_run_works():
+    def fail(on_step):
+        on_step(1, 2.0)
+        raise FloatingPointError("the loss is <nan>")
+
+    card = TrainerCard("Train", fail, 10)
+    card.trainer.start.click()
+    card.trainer.thread.join(10)
+    assert "<b>FloatingPointError:</b> the loss is &lt;nan&gt;" in card.trainer.status.value
+    card.trainer.train = lambda on_step: "well"
+    card.trainer.start.click()
+    card.trainer.thread.join(10)
+    assert "well" in card.trainer.status.value
+
+
+def test_a_second_training_waits_its_turn():
+    first, second = TrainerCard("One", endless, 100), TrainerCard("Two", endless, 100)
+    first.trainer.start.click()
+    second.trainer.start.click()
+    assert second.trainer.thread is None and "Another training is running" in second.trainer.status.value
+    first.trainer.stop.click()
+    first.trainer.thread.join(10)
+
+
+def test_a_card_trains_at_its_sliders_value_and_keeps_the_last_curves():
+    seen = []
+    card = RankCard(gpt2(), train=lambda rank, on_step: seen.append(rank) or on_step(1, rank) or "ok", steps=1)
+    for rank in (1, 2, 3, 4, 5):
+        card.controls["slider"].value = rank
+        card.trainer.start.click()
+        card.trainer.thread.join(10)
+    assert seen == [1, 2, 3, 4, 5] and list(card.trainer.curves) == ["rank 2", "rank 3", "rank 4", "rank 5"]
+
+
+def test_the_package_s_loop_trains_in_a_card():
+    model = TopBlocks(1).attach(bert())
+    batch = {"input_ids": torch.randint(50, (4, 6)), "labels": torch.tensor([0, 1, 0, 1])}
+
+    def train(on_step):
+        return f"{len(fit(model, [batch], steps=5, lr=1e-3, on_step=on_step))} steps"
+
+    card = TrainerCard("Train", train, 5)
+    card.trainer.start.click()
+    card.trainer.thread.join(30)
+    assert "5 steps</b>, after 5 steps" in card.trainer.status.value
+
+
+def test_an_error_in_a_callback_is_shown_in_the_card(ranks):
+    ranks.draw = lambda numbers: 1 / 0
+    ranks.controls["slider"].value = 7
+    assert "ZeroDivisionError" in ranks.result.value and 'role="alert"' in ranks.result.value
+
+
+def test_training_memory_is_weights_gradients_and_two_moments():
+    memory = training_memory(total=1000, trainable=10)
+    assert (memory.weights, memory.gradients, memory.moments, memory.optimizer) == (4000, 40, 80, 120)
+    assert repr(memory) == "4 kB weights, 40 bytes gradients, 80 bytes moments"
+    assert [readable(n) for n in (999, 1.5e6, 2e9, 3.1e12)] == ["999 bytes", "1.5 MB", "2 GB", "3.1 TB"]
+    assert Size("m", 10, 1000).row() == ("m", "10", "1.00%", "120 bytes", "12 kB")
