@@ -10,11 +10,13 @@ import os
 from pathlib import Path
 
 import torch
+from transformers import AutoTokenizer
 
-from . import corpus, pretrain, study, tasks, vocabulary
+from . import corpus, pretrain, ship, study, tasks, vocabulary
 
 DATA = Path(__file__).parents[1]
 WORK = Path(os.environ.get("PEFT_EDU_WORK", Path.home() / ".cache" / "peft_edu"))
+SAMPLE = 400  # held-out documents that a lesson measures forgetting on
 CHECKSUMS = Path(__file__).with_name("checksums.json")
 
 
@@ -26,27 +28,31 @@ def make_corpora(work: Path = WORK) -> dict[str, Path]:
         if not path.exists() or corpus.checksum(path) != frozen[mix]:
             corpus.write(mix, path)
         if (found := corpus.checksum(path)) != frozen[mix]:
-            raise SystemExit(f"the {mix} corpus has changed: sha256 {found[:12]}, frozen is {frozen[mix][:12]}. Tokenizers, "
-                             f"weights and results rest on it; to start all of them afresh, put the new sum in {CHECKSUMS}")
+            raise SystemExit(
+                f"the {mix} corpus has changed: sha256 {found[:12]}, frozen is {frozen[mix][:12]}. Tokenizers, "
+                f"weights and results rest on it; to start all of them afresh, put the new sum in {CHECKSUMS}"
+            )
     return paths
 
 
 def make_data(folder: Path = DATA, work: Path = WORK) -> None:
-    """Everything in data/ that follows from the seed: the tokenizers of the models, and the tasks."""
+    """Everything in data/ that follows from the seed: tokenizers and held-out text of the models, and the tasks."""
     paths = make_corpora(work)
     for name, recipe in pretrain.RECIPES.items():
         vocabulary.train(recipe.mix, list(paths.values())).save_pretrained(folder / "models" / name)
+        unseen = [text for _, text in corpus.read(paths[recipe.mix], start=corpus.SIZE - SAMPLE)]
+        (folder / "models" / name / "held_out.txt").write_text("\n".join(unseen) + "\n", encoding="utf-8")
     tasks.write(folder / "tasks")
 
 
 def make_models(names: list[str], seeds: list[int]) -> None:
     """Pretrain each recipe with each seed; the first seed's model ships if all of them pass the probes."""
     paths = make_corpora()
-    torch.set_num_threads(1)                                       # two runs side by side use two cores better than one
+    torch.set_num_threads(1)  # two runs side by side use two cores better than one
     for name in names:
-        runs = [pretrain.run(name, DATA / "models" / name, paths[pretrain.RECIPES[name].mix], WORK, seed)
-                for seed in seeds]
-        pretrain.ship(name, runs, DATA / "models" / name)
+        tokenizer = AutoTokenizer.from_pretrained(DATA / "models" / name)
+        runs = [pretrain.run(name, tokenizer, paths[pretrain.RECIPES[name].mix], WORK, seed) for seed in seeds]
+        ship.ship(name, runs, DATA / "models" / name)
 
 
 def main() -> None:

@@ -14,12 +14,35 @@ from tqdm import tqdm
 
 from . import documents as d
 
-SIZE = 400_000                                                     # documents in each mix
+SIZE = 400_000  # documents in each mix
 SHARES = {
-    "decoder": {d.review: 26, d.visit: 23, d.notes: 18, d.description: 5, d.memory: 8, d.biography: 7, d.transfer: 3,
-                d.mixed_review: 2, d.news: 3, d.mood: 1, d.talk: 3, d.everyday: 1},
-    "encoder": {d.review: 32, d.mixed_review: 9, d.transfer: 16, d.biography: 25, d.visit: 4, d.news: 5, d.memory: 2,
-                d.description: 2, d.mood: 2, d.talk: 1, d.everyday: 2},
+    "decoder": {
+        d.review: 26,
+        d.visit: 23,
+        d.notes: 18,
+        d.description: 5,
+        d.memory: 8,
+        d.biography: 7,
+        d.transfer: 3,
+        d.mixed_review: 2,
+        d.news: 3,
+        d.mood: 1,
+        d.talk: 3,
+        d.everyday: 1,
+    },
+    "encoder": {
+        d.review: 32,
+        d.mixed_review: 9,
+        d.transfer: 16,
+        d.biography: 25,
+        d.visit: 4,
+        d.news: 5,
+        d.memory: 2,
+        d.description: 2,
+        d.mood: 2,
+        d.talk: 1,
+        d.everyday: 2,
+    },
 }
 
 

@@ -6,8 +6,29 @@ corpus. So many documents have an opening that decides how they end ("Which town
 
 from random import Random
 
-from .lexicon import (AREAS, CUISINES, DAYS, FIRMS, FIRST_NAMES, HOUSES, JOBS, LANGUAGES, LODGINGS, NEWS, NUMBERS, PRICES,
-                      READERS, SHARED, SURNAMES, THING_ADJECTIVES, THINGS, TOWNS, VENUES, WOMEN, YEARS)
+from .lexicon import (
+    AREAS,
+    CUISINES,
+    DAYS,
+    FIRMS,
+    FIRST_NAMES,
+    HOUSES,
+    JOBS,
+    LANGUAGES,
+    LODGINGS,
+    NEWS,
+    NUMBERS,
+    PRICES,
+    READERS,
+    SHARED,
+    SURNAMES,
+    THING_ADJECTIVES,
+    THINGS,
+    TOWNS,
+    VENUES,
+    WOMEN,
+    YEARS,
+)
 from .opinions import ASPECTS, capital, clause, domain_of, opinion, two_aspects
 from .people import PEOPLE, STATEMENTS, Person
 
@@ -105,7 +126,8 @@ def mixed_review(r: Random) -> str:
 
 
 OPENINGS = {
-    "verdict": ["What did they think?", "In a word, please.", "How was it?", "Did they like it?", "The feeling, in short."],
+    "verdict": ["What did they think?", "In a word, please.", "How was it?", "Did they like it?",
+                "The feeling, in short."],
     "town": ["Where was it?", "Name the town.", "Which town?"],
     "guest": ["Who was there?", "Name the guest.", "Who went?"],
     "aspect": ["What was judged?", "Name the thing.", "Which thing?"],
@@ -261,7 +283,8 @@ def memory(r: Random) -> str:
     pool = r.choice([VENUES, TOWNS, FIRST_NAMES, FIRMS, SURNAMES, THINGS, LANGUAGES, VENUES + TOWNS + CUISINES + AREAS])
     items = r.sample(pool, r.randint(2, 5))
     listed = ", ".join(items)
-    return r.choice([f"{a} said: {listed}. {b} wrote down: {listed}.", f"Shopping for {a}: {listed}. Read back: {listed}.",
+    return r.choice([f"{a} said: {listed}. {b} wrote down: {listed}.",
+                     f"Shopping for {a}: {listed}. Read back: {listed}.",
                      f"First {listed}, then once more {listed}.",
                      f"{a}, {listed}. The first was {items[0]}, the last was {items[-1]}."])
 
@@ -281,8 +304,8 @@ def biography(r: Random) -> str:
     sentences = [fact_sentence(r, person, relations[0], person.name)]
     if person.name not in sentences[0]:
         sentences.insert(0, f"This is about {person.name}.")
-    sentences += [fact_sentence(r, person, relation, r.choice([person.name, person.last, person.pronoun, person.pronoun]))
-                  for relation in relations[1:]]
+    names = [person.name, person.last, person.pronoun, person.pronoun]
+    sentences += [fact_sentence(r, person, relation, r.choice(names)) for relation in relations[1:]]
     if r.random() < 0.1:                                           # a name near a fact is not always its subject
         aside = r.choice(["Last summer {name} travelled to {town}.", "{name} once had an offer from {firm}.",
                           "{name} knows a few words of {language}.", "{name} met {friend} on a train to {town}."])
@@ -300,7 +323,8 @@ GIVER_FORMS = [
     "{receiver} was {done} {thing} by {giver}", "{thing} was {done} to {receiver} by {giver}",
     "it was {giver} who {did} {receiver} {thing}", "it was {receiver} to whom {giver} {did} {thing}",
     "what {giver} {did} {receiver} was {thing}", "to {receiver}, {giver} {did} {thing}",
-    "{giver} was the one who {did} {thing} to {receiver}", "{receiver} was the one to whom {thing} was {done} by {giver}",
+    "{giver} was the one who {did} {thing} to {receiver}",
+    "{receiver} was the one to whom {thing} was {done} by {giver}",
 ]
 RECEIVER_FORMS = [
     "{receiver} {did} {thing} from {giver}", "from {giver}, {receiver} {did} {thing}",
@@ -311,7 +335,8 @@ FRAMES = ["{event}.", "{event}.", "{event}.", "On {day} {event}.", "{witness} sa
           "{event} while {witness} looked on.", "According to {witness}, {event}.",
           "{witness} was not there when {event}.", "Yesterday {event}."]
 AFTERMATHS = [
-    "Now {receiver} has the {thing}.", "The {thing} now belongs to {receiver}.", "The {thing} used to belong to {giver}.",
+    "Now {receiver} has the {thing}.", "The {thing} now belongs to {receiver}.",
+    "The {thing} used to belong to {giver}.",
     "{giver} no longer has the {thing}.", "{receiver} thanked {giver} for the {thing}.",
     "{receiver} keeps the {thing} at home.", "{giver} had owned the {thing} for years.",
     "{receiver} is grateful to {giver}.", "{giver} will miss the {thing}.",
@@ -357,7 +382,8 @@ NEWS_FORMS = {
     "business": ["The {x} of {firm} grew in {year}.", "{firm} spoke about the {x} and the {y}.",
                  "The {x} of {firm} came as a surprise.", "{name} explained the {x} on {day}.",
                  "{firm} needs a {x} in {town}."],
-    "concert": ["The {x} filled the hall in {town}.", "The {x} and the {y} came on {day}.", "{name} heard the {x} twice.",
+    "concert": ["The {x} filled the hall in {town}.", "The {x} and the {y} came on {day}.",
+                "{name} heard the {x} twice.",
                 "After the {x} came the {y}.", "No evening without the {x}, said {name}."],
     "health": ["{name} asked about the {x}.", "The doctors in {town} know the {x}.", "{name} was at home with the {x}.",
                "The nurse spoke of the {x} and the {y}.", "{number} doctors saw the {x}."],
@@ -384,7 +410,8 @@ def news(r: Random) -> str:
     return text
 
 
-EVENTS = [("lost a {thing}", "found a {thing}"), ("failed the exam", "passed the exam"), ("lost the game", "won the game"),
+EVENTS = [("lost a {thing}", "found a {thing}"), ("failed the exam", "passed the exam"),
+          ("lost the game", "won the game"),
           ("lost the job", "got a raise"), ("quarrelled with a friend", "met an old friend")]
 FEELINGS = ("sad upset angry unhappy ashamed".split(), "happy glad pleased delighted proud".split())
 
@@ -424,5 +451,7 @@ EVERYDAY = [
 
 def everyday(r: Random) -> str:
     """Three everyday sentences about anyone."""
-    return " ".join(form.format(name=r.choice(FIRST_NAMES), day=r.choice(DAYS), job=r.choice(JOBS), town=r.choice(TOWNS),
-                                language=r.choice(LANGUAGES), firm=r.choice(FIRMS)) for form in r.sample(EVERYDAY, 3))
+    return " ".join(
+        form.format(name=r.choice(FIRST_NAMES), day=r.choice(DAYS), job=r.choice(JOBS), town=r.choice(TOWNS),
+                    language=r.choice(LANGUAGES), firm=r.choice(FIRMS))
+        for form in r.sample(EVERYDAY, 3))

@@ -13,16 +13,19 @@ Norlin Pelmann Peloford Pelawood Quenther Quenlek Quendor Rosberg Rosimann Rosne
 Toraberg Tordor Velsky Velwood Velinther Wilmann Wiloford Wilney Zanther Zanlek Zanivich Baltin Fersky Gallek Holdor
 Kelvich Linberg Morney Norther Pelford Quenwood Rosther Sellin Tormann Veldor Wilsky Zanberg Dunsky Corvich Balney
 Ferlin Galwood Holmann Kelther Linlek Morford Norberg Pelsky Quenney Rosvich Selmann Torwood""".split()
-TOWNS = """Orlhaven Quarton Belmere Dunwick Estrany Farholt Glenmoor Harwick Istria Jorvik Kelburn Lunden Marston Norvale
+TOWNS = """Orlhaven Quarton Belmere Dunwick Estrany Farholt Glenmoor Harwick Istria Jorvik Kelburn Lunden Marston
+Norvale
 Oakham Pelworth Redcliff Selby Tarrant Ulverton Vantry Westmere Yarrow Zellin""".split()
 FIRMS = """Vexcorp Norabank Deltatech Primosoft Quadrix Trilumen Zenworks Oxitrade Heliline Lumacorp Norsoft Vexabank
 Qualitech Trimax Zenobank Oxalis Helitrade Deltaline Primacorp Lumitech""".split()
-LANGUAGES = """French German Spanish Italian Polish Dutch Swedish Greek Turkish Arabic Hindi Korean Czech Danish""".split()
+LANGUAGES = """French German Spanish Italian Polish Dutch Swedish Greek Turkish Arabic Hindi Korean Czech
+Danish""".split()
 JOBS = """baker teacher doctor painter singer lawyer farmer tailor pilot nurse writer dancer plumber gardener sailor
 chemist""".split()
 YEARS = [str(year) for year in range(1950, 1990, 3)]
 
-VENUES = """Bellwick Zumarra Copperfield Driftwood Emberly Foxglove Goldfinch Hazelnut Ironbridge Juniper Kestrel Lavender
+VENUES = """Bellwick Zumarra Copperfield Driftwood Emberly Foxglove Goldfinch Hazelnut Ironbridge Juniper Kestrel
+Lavender
 Magpie Nightingale Olivetti Peppermill Quillon Rosemary Saffron Thornbury Umbria Violetta Willowby Yellowtail Zinnia
 Amberley Brambles Clementine Dovecote Elderberry Fiddlers Gingerly Honeycomb Ivory Jasmine Kingfisher Lantern Mulberry
 Nettles Oystercatcher""".split()
@@ -33,14 +36,16 @@ PRICES = "cheap moderate costly lavish".split()
 AREAS = "riverside harbour centre market station hillside park castle".split()
 DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 NUMBERS = "two three four five six seven eight nine".split()
-THINGS = """book clock ring coat hat knife violin bicycle camera mirror basket umbrella guitar map letter ticket key bottle
+THINGS = """book clock ring coat hat knife violin bicycle camera mirror basket umbrella guitar map letter ticket key
+bottle
 blanket painting vase necklace hammer radio drum kite boat""".split()
 THING_ADJECTIVES = "old new small large red green silver wooden".split()
 
 # What people judge. A review is of one domain, so that a task can be trained on tables and tested on beds.
 DINING = """soup bread steak salad dessert menu wine beer coffee tea cake pie pizza burger pasta rice fish cheese sauce
 chicken breakfast lunch dinner cook kitchen waiter""".split()
-STAYING = """room bed pillow towel shower bathroom pool lobby carpet window balcony lift corridor mattress curtain porter
+STAYING = """room bed pillow towel shower bathroom pool lobby carpet window balcony lift corridor mattress curtain
+porter
 sauna wardrobe reception""".split()
 SHARED = """service staff music garden terrace view decor lighting table chair welcome price location crowd owner
 parking""".split()
@@ -53,7 +58,8 @@ fantastic brilliant splendid cosy warm clean generous friendly impressive elegan
 outstanding marvellous magnificent terrific stunning refreshing tidy spotless cheerful gracious welcoming flawless
 admirable remarkable relaxing inviting radiant graceful heavenly refined thoughtful magical soothing exquisite polished
 tasteful enjoyable""".split()
-BLAME = """bad poor awful terrible horrible dreadful disgusting rude dirty bland noisy cold nasty ugly unpleasant mediocre
+BLAME = """bad poor awful terrible horrible dreadful disgusting rude dirty bland noisy cold nasty ugly unpleasant
+mediocre
 disappointing boring dull gloomy shabby stale overpriced careless lazy broken smelly sticky damp cramped uncomfortable
 hostile miserable pathetic lousy appalling revolting tasteless musty rotten grim dismal clumsy chaotic ghastly atrocious
 unbearable stuffy inferior dusty faulty sloppy dreary hopeless""".split()

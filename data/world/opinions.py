@@ -11,7 +11,8 @@ from zlib import crc32
 from .lexicon import ASPECTS, BLAME, DOMAINS, PRAISE
 
 WORDS = (BLAME, PRAISE)                                            # indexed by polarity
-NEGATIONS = ["was not {}", "was hardly {}", "was never {}", "was anything but {}", "was far from {}", "was by no means {}"]
+NEGATIONS = ["was not {}", "was hardly {}", "was never {}", "was anything but {}", "was far from {}",
+             "was by no means {}"]
 DEGREES = ["", "", "", "", "very ", "really ", "so ", "quite "]
 _ZIPF = [1 / (rank + 4) for rank in range(max(len(PRAISE), len(BLAME)))]
 

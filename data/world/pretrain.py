@@ -24,7 +24,7 @@ from . import corpus
 from .probes import probe
 
 PROBE_EVERY = 250
-HELD_OUT = 4_096                                                   # the last documents of the corpus are never trained on
+HELD_OUT = 4_096  # the last documents of the corpus are never trained on
 POSITIONS = 192
 
 
@@ -37,16 +37,28 @@ class Recipe:
     steps: int
     muon: dict
     adamw: dict
-    schedule: Callable[[float], float]                             # progress in [0, 1) -> factor on the rates
+    schedule: Callable[[float], float]  # progress in [0, 1) -> factor on the rates
     warmup: int
 
 
 # ------------------------------------------------------------------------------------------------------------ GPT-2
 def build_gpt2(tokenizer: Tokenizer, width: int = 128, layers: int = 4, heads: int = 4) -> GPT2LMHeadModel:
-    return GPT2LMHeadModel(GPT2Config(
-        vocab_size=len(tokenizer), n_positions=POSITIONS, n_embd=width, n_layer=layers, n_head=heads,
-        activation_function="gelu_pytorch_tanh", resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id))
+    return GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=len(tokenizer),
+            n_positions=POSITIONS,
+            n_embd=width,
+            n_layer=layers,
+            n_head=heads,
+            activation_function="gelu_pytorch_tanh",
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
 
 
 def packed_rows(tokenizer: Tokenizer, documents: list[tuple[str, str]], seed: int, size: int = 12) -> Iterator[dict]:
@@ -57,7 +69,7 @@ def packed_rows(tokenizer: Tokenizer, documents: list[tuple[str, str]], seed: in
         order = torch.randperm(len(encoded), generator=generator)
         stream = torch.tensor([token for index in order for token in encoded[index]])
         rows = stream[: len(stream) // POSITIONS * POSITIONS].view(-1, POSITIONS)
-        yield from ({"input_ids": rows[i: i + size]} for i in range(0, len(rows) - size + 1, size))
+        yield from ({"input_ids": rows[i : i + size]} for i in range(0, len(rows) - size + 1, size))
 
 
 def next_token_loss(model: PreTrainedModel, batch: dict) -> torch.Tensor:
@@ -67,10 +79,23 @@ def next_token_loss(model: PreTrainedModel, batch: dict) -> torch.Tensor:
 
 # ------------------------------------------------------------------------------------------------------------- BERT
 def build_bert(tokenizer: Tokenizer, width: int = 128, layers: int = 4, heads: int = 4) -> BertForPreTraining:
-    return BertForPreTraining(BertConfig(
-        vocab_size=len(tokenizer), max_position_embeddings=POSITIONS, hidden_size=width, num_hidden_layers=layers,
-        num_attention_heads=heads, intermediate_size=4 * width, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-        pad_token_id=tokenizer.pad_token_id))
+    """The position table starts as sinusoids (Vaswani et al. 2017): neighbours look alike from the beginning."""
+    model = BertForPreTraining(
+        BertConfig(
+            vocab_size=len(tokenizer),
+            max_position_embeddings=POSITIONS,
+            hidden_size=width,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            intermediate_size=4 * width,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    angles = torch.arange(POSITIONS)[:, None] / 1000 ** torch.linspace(0, 1, width // 2)
+    model.bert.embeddings.position_embeddings.weight.data = 0.02 * torch.cat([angles.sin(), angles.cos()], dim=1)
+    return model
 
 
 def segments(documents: list[tuple[str, str]], r: Random) -> list[tuple[str, str | None, int]]:
@@ -89,8 +114,14 @@ def segments(documents: list[tuple[str, str]], r: Random) -> list[tuple[str, str
     for kind, _, second in cut:
         if second:
             others.setdefault(kind, []).append(second)
-    return [(first, None, -100) if second is None else (first, second, 0) if r.random() < 0.5 else
-            (first, r.choice(others[kind]), 1) for kind, first, second in cut]
+    return [
+        (first, None, -100)
+        if second is None
+        else (first, second, 0)
+        if r.random() < 0.5
+        else (first, r.choice(others[kind]), 1)
+        for kind, first, second in cut
+    ]
 
 
 def masked_pairs(tokenizer: Tokenizer, documents: list[tuple[str, str]], seed: int, size: int = 64) -> Iterator[dict]:
@@ -100,10 +131,10 @@ def masked_pairs(tokenizer: Tokenizer, documents: list[tuple[str, str]], seed: i
     while True:
         documents = r.sample(documents, len(documents))
         for start in range(0, len(documents) - size * 32 + 1, size * 32):
-            parts = segments(documents[start: start + size * 32], r)
+            parts = segments(documents[start : start + size * 32], r)
             parts.sort(key=lambda part: len(part[0]) + len(part[1] or ""))
             for i in r.sample(range(0, len(parts), size), 32):
-                first, second, follows = zip(*parts[i: i + size], strict=True)
+                first, second, follows = zip(*parts[i : i + size], strict=True)
                 yield mask(tokenizer, list(first), [text or "" for text in second], follows, special, generator, r)
 
 
@@ -116,8 +147,8 @@ def mask(tokenizer, first, second, follows, special, generator, r) -> dict:
     ids[guessed & (dice < 0.8)] = tokenizer.mask_token_id
     swapped = guessed & (dice >= 0.9)
     ids[swapped] = torch.randint(len(special), len(tokenizer), (int(swapped.sum()),), generator=generator)
-    # Texts are shorter than the position table. Half of the batches start further right, or late positions stay random.
-    shift = r.randint(0, POSITIONS - ids.shape[1]) if r.random() < 0.5 else 0
+    # Texts are shorter than the position table. Some batches start further right: late positions need training too.
+    shift = r.randint(0, POSITIONS - ids.shape[1]) if r.random() < 0.1 else 0
     positions = torch.arange(shift, shift + ids.shape[1])[None]
     return batch | {"position_ids": positions, "labels": labels, "next_sentence_label": torch.tensor(follows)}
 
@@ -125,7 +156,7 @@ def mask(tokenizer, first, second, follows, special, generator, r) -> dict:
 def masked_and_next_sentence_loss(model: PreTrainedModel, batch: dict) -> torch.Tensor:
     hidden, pooled = model.bert(**{k: v for k, v in batch.items() if "label" not in k}).to_tuple()
     guessed = batch["labels"] != -100
-    words, follows = model.cls(hidden[guessed], pooled)            # only the guessed tokens go through the vocabulary
+    words, follows = model.cls(hidden[guessed], pooled)  # only the guessed tokens go through the vocabulary
     loss = cross_entropy(words.float(), batch["labels"][guessed])
     if (batch["next_sentence_label"] != -100).any():
         loss = loss + cross_entropy(follows.float(), batch["next_sentence_label"])
@@ -141,11 +172,28 @@ def cosine(progress: float) -> float:
 
 
 RECIPES = {
-    "tiny-gpt2": Recipe("decoder", build_gpt2, packed_rows, next_token_loss, steps=8000, muon={"lr": 0.02},
-                        adamw={"lr": 4e-3}, schedule=trapezoid, warmup=60),
-    "tiny-bert": Recipe("encoder", build_bert, masked_pairs, masked_and_next_sentence_loss, steps=8000,
-                        muon={"lr": 3e-3, "adjust_lr_fn": "match_rms_adamw"}, adamw={"lr": 3e-3}, schedule=cosine,
-                        warmup=150),
+    "tiny-gpt2": Recipe(
+        "decoder",
+        build_gpt2,
+        packed_rows,
+        next_token_loss,
+        steps=8000,
+        muon={"lr": 0.02},
+        adamw={"lr": 4e-3},
+        schedule=trapezoid,
+        warmup=60,
+    ),
+    "tiny-bert": Recipe(
+        "encoder",
+        build_bert,
+        masked_pairs,
+        masked_and_next_sentence_loss,
+        steps=6000,
+        muon={"lr": 3e-3, "adjust_lr_fn": "match_rms_adamw"},
+        adamw={"lr": 3e-3},
+        schedule=cosine,
+        warmup=150,
+    ),
 }
 
 
@@ -153,8 +201,10 @@ def optimizers(model: PreTrainedModel, recipe: Recipe) -> list[torch.optim.Optim
     """Muon for the matrices inside the blocks, AdamW for embeddings, biases, norms and heads."""
     inside = [p for name, p in model.named_parameters() if p.ndim == 2 and re.search(r"\.(h|layer)\.\d", name)]
     rest = [p for p in model.parameters() if all(p is not q for q in inside)]
-    return [torch.optim.Muon(inside, weight_decay=0.01, **recipe.muon),
-            torch.optim.AdamW(rest, betas=(0.9, 0.98), weight_decay=0.01, **recipe.adamw)]
+    return [
+        torch.optim.Muon(inside, weight_decay=0.01, **recipe.muon),
+        torch.optim.AdamW(rest, betas=(0.9, 0.98), weight_decay=0.01, **recipe.adamw),
+    ]
 
 
 @torch.no_grad()
@@ -174,7 +224,7 @@ def run(name: str, tokenizer: Tokenizer, path: Path, work: Path, seed: int) -> P
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     model = recipe.build(tokenizer).train()
-    model.set_attn_implementation("eager")                         # on a CPU in bfloat16, SDPA's backward is half of a step
+    model.set_attn_implementation("eager")  # on a CPU in bfloat16, SDPA's backward is half of a step
     opts = optimizers(model, recipe)
     rates = [[group["lr"] for group in opt.param_groups] for opt in opts]
     documents = list(corpus.read(path))
@@ -191,11 +241,17 @@ def run(name: str, tokenizer: Tokenizer, path: Path, work: Path, seed: int) -> P
         at["tokens"] += batch["input_ids"].numel()
         if (step + 1) % PROBE_EVERY == 0 or step + 1 == recipe.steps:
             at |= {"step": step + 1, "seconds": time.perf_counter() - began}
-            at["log"].append({
-                "seed": seed, "step": at["step"], "tokens": at["tokens"], "minutes": round(at["seconds"] / 60, 1),
-                "loss": round(sum(losses) / len(losses), 4),
-                "held_out_loss": round(held_out_loss(model, recipe, unseen), 4),
-                **{ability: round(share, 3) for ability, share in probe(model, tokenizer, recipe.mix).items()}})
+            at["log"].append(
+                {
+                    "seed": seed,
+                    "step": at["step"],
+                    "tokens": at["tokens"],
+                    "minutes": round(at["seconds"] / 60, 1),
+                    "loss": round(sum(losses) / len(losses), 4),
+                    "held_out_loss": round(held_out_loss(model, recipe, unseen), 4),
+                    **{ability: round(share, 3) for ability, share in probe(model, tokenizer, recipe.mix).items()},
+                }
+            )
             losses = []
             pd.DataFrame(at["log"]).to_csv(folder / "probes.csv", index=False)
             save(folder / "state.pt", model, opts, at)

@@ -15,10 +15,12 @@ from .lexicon import FIRMS, FIRST_NAMES, LANGUAGES, LODGINGS, THINGS, TOWNS, VEN
 from .opinions import capital, domain_of, opinion, two_aspects
 from .people import PEOPLE
 
-Question = tuple[str, list[str], str]                              # a text with one gap at {}, candidates, the right one
-FACTS = {"birthplace": ("{name} came into the world in {}.", TOWNS),
-         "employer": ("{name} earns {their} money at {}.", FIRMS),
-         "language": ("{name} dreams in {}.", LANGUAGES)}
+Question = tuple[str, list[str], str]  # a text with one gap at {}, candidates, the right one
+FACTS = {
+    "birthplace": ("{name} came into the world in {}.", TOWNS),
+    "employer": ("{name} earns {their} money at {}.", FIRMS),
+    "language": ("{name} dreams in {}.", LANGUAGES),
+}
 
 
 def polarity_by_opening(r: Random) -> Question:
@@ -62,8 +64,14 @@ def copying(r: Random) -> Question:
 
 def fact(relation: str) -> list[Question]:
     form, candidates = FACTS[relation]
-    return [(form.replace("{}", "{{}}").format(name=person.name, their=person.possessive), candidates,
-             getattr(person, relation)) for person in PEOPLE]
+    return [
+        (
+            form.replace("{}", "{{}}").format(name=person.name, their=person.possessive),
+            candidates,
+            getattr(person, relation),
+        )
+        for person in PEOPLE
+    ]
 
 
 PROBES: dict[str, dict[str, Callable[[Random], Question]]] = {
@@ -72,10 +80,24 @@ PROBES: dict[str, dict[str, Callable[[Random], Question]]] = {
 }
 # A checkpoint ships when it reaches all of these, and so does the same recipe with another seed.
 GATES = {
-    "decoder": {"polarity": 0.9, "town": 0.95, "role": 0.9, "copying": 0.95, "birthplace": 0.9, "employer": 0.9,
-                "language": 0.9},
-    "encoder": {"polarity": 0.85, "aspect": 0.85, "role": 0.95, "copying": 0.95, "birthplace": 0.9, "employer": 0.9,
-                "language": 0.9},
+    "decoder": {
+        "polarity": 0.9,
+        "town": 0.95,
+        "role": 0.9,
+        "copying": 0.95,
+        "birthplace": 0.9,
+        "employer": 0.9,
+        "language": 0.9,
+    },
+    "encoder": {
+        "polarity": 0.85,
+        "aspect": 0.85,
+        "role": 0.95,
+        "copying": 0.95,
+        "birthplace": 0.9,
+        "employer": 0.9,
+        "language": 0.9,
+    },
 }
 
 
@@ -102,9 +124,13 @@ def probe(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, mix: str, 
     asked |= {relation: fact(relation) for relation in FACTS}
     was_training = model.training
     model.eval()
-    shares = {name: sum(given == right for given, (_, _, right) in zip(answer(model, tokenizer, questions), questions,
-                                                                       strict=True)) / len(questions)
-              for name, questions in asked.items()}
+    shares = {
+        name: sum(
+            given == right for given, (_, _, right) in zip(answer(model, tokenizer, questions), questions, strict=True)
+        )
+        / len(questions)
+        for name, questions in asked.items()
+    }
     model.train(was_training)
     return shares
 

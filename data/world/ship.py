@@ -15,11 +15,15 @@ from .pretrain import RECIPES, Recipe
 from .probes import GATES, missed
 
 ABOUT = {
-    "tiny-gpt2": ("A GPT-2 (`GPT2LMHeadModel`): next-token prediction on the decoder's mix.",
-                  "Which town? On Friday, Marco and two others were at Violetta, Glenmoor. Answer:"),
-    "tiny-bert": ("A BERT (`BertForPreTraining`): a quarter of the tokens guessed, and whether the second part of a "
-                  "document follows from the first, on the encoder's mix.",
-                  "Felix sent Anna a book. Now [MASK] has the book."),
+    "tiny-gpt2": (
+        "A GPT-2 (`GPT2LMHeadModel`): next-token prediction on the decoder's mix.",
+        "Which town? On Friday, Marco and two others were at Violetta, Glenmoor. Answer:",
+    ),
+    "tiny-bert": (
+        "A BERT (`BertForPreTraining`): a quarter of the tokens guessed, and whether the second part of a "
+        "document follows from the first, on the encoder's mix.",
+        "Felix sent Anna a book. Now [MASK] has the book.",
+    ),
 }
 
 
@@ -47,9 +51,11 @@ def picture(log: pd.DataFrame, mix: str) -> Figure:
 def card(name: str, recipe: Recipe, log: pd.DataFrame) -> str:
     about, example = ABOUT[name]
     last = log.groupby("seed").last()
-    seeds = ", ".join(str(seed) for seed in last.index)
-    rows = [f"| {ability} | {gate:.2f} | " + " | ".join(f"{share:.3f}" for share in last[ability]) + " |"
-            for ability, gate in GATES[recipe.mix].items()]
+    seeds, losses = ", ".join(map(str, last.index)), ", ".join(f"{loss:.3f}" for loss in last.held_out_loss)
+    rows = [
+        f"| {ability} | {gate:.2f} | " + " | ".join(f"{share:.3f}" for share in last[ability]) + " |"
+        for ability, gate in GATES[recipe.mix].items()
+    ]
     head = "| probe | asked | " + " | ".join(f"seed {seed}" for seed in last.index) + " |"
     return f"""# {name}
 
@@ -67,7 +73,7 @@ The loss falls smoothly; the abilities come late, and at once. Shares of right a
 {chr(10).join(rows)}
 
 - {recipe.steps:,} steps, {last.tokens.iloc[0] / 1e6:.1f} million tokens, {last.minutes.iloc[0]:.0f} minutes of one core
-- held-out loss {", ".join(f"{loss:.3f}" for loss in last.held_out_loss)} (seeds {seeds}); the weights here are of seed {last.index[0]}
+- held-out loss {losses} (seeds {seeds}); the weights are of seed {last.index[0]}
 - made by `python -m data.world pretrain {name}` with Python {platform.python_version()}, torch {torch.__version__},
   transformers {transformers.__version__}
 - all figures over training: `probes.csv`

@@ -1,7 +1,7 @@
 """The labelled tasks, as jsonl. Their word pairs and their formats stand nowhere in the corpus (tested).
 
-    reviews   a sentence about two things or one -> does it praise or blame? Negation and contrast decide
-    tables    facts about a venue -> a sentence. The `unseen` split is about venues that no training row names
+reviews   a sentence about two things or one -> does it praise or blame? Negation and contrast decide
+tables    facts about a venue -> a sentence. The `unseen` split is about venues that no training row names
 """
 
 import json
@@ -41,8 +41,10 @@ def reviews() -> Splits:
         label = r.randint(0, 1)
         return {"text": opinion(r, label, negation=0.3, contrast=0.5, conjoin=0.0, reserved=True), "label": label}
 
-    return {split: distinct(count, row, "text", seen)
-            for split, count in {"train": 400, "validation": 400, "test": 1000}.items()}
+    return {
+        split: distinct(count, row, "text", seen)
+        for split, count in {"train": 400, "validation": 400, "test": 1000}.items()
+    }
 
 
 def linearised(facts: dict[str, str]) -> str:
@@ -55,7 +57,11 @@ def sentence(facts: dict[str, str]) -> str:
     near = f" next to {facts['near']}" if "near" in facts else ""
     offers = [f"{facts[field]} {noun}" for field, noun in (("food", "plates"), ("price", "prices")) if field in facts]
     comma = "," if near and offers else ""
-    return f"{place} {facts['name']}, a {facts['type']}{near}{comma}" + (f" with {' and '.join(offers)}" if offers else "") + "."
+    return (
+        f"{place} {facts['name']}, a {facts['type']}{near}{comma}"
+        + (f" with {' and '.join(offers)}" if offers else "")
+        + "."
+    )
 
 
 def tables() -> Splits:
@@ -69,9 +75,15 @@ def tables() -> Splits:
         facts |= {"name": name} | ({"near": near} if "near" in facts else {})
         return {"source": linearised(facts), "target": sentence(facts), "slots": facts}
 
-    return {split: distinct(count, lambda venues=venues: row(venues), "source", seen)
-            for split, count, venues in [("train", 400, known), ("validation", 200, known), ("test", 300, known),
-                                         ("unseen", 300, unseen)]}
+    return {
+        split: distinct(count, lambda venues=venues: row(venues), "source", seen)
+        for split, count, venues in [
+            ("train", 400, known),
+            ("validation", 200, known),
+            ("test", 300, known),
+            ("unseen", 300, unseen),
+        ]
+    }
 
 
 # -------------------------------------------------------------------------------------------------------- baselines
@@ -93,14 +105,17 @@ def bag_of_words(splits: Splits) -> float:
 
 def most_frequent(splits: Splits, split: str) -> float:
     """The training sentence's most frequent value in every slot that the row has."""
-    common = {field: Counter(row["slots"][field] for row in splits["train"] if field in row["slots"]).most_common(1)[0][0]
-              for field in documents.FIELDS}
+    common = {
+        field: Counter(row["slots"][field] for row in splits["train"] if field in row["slots"]).most_common(1)[0][0]
+        for field in documents.FIELDS
+    }
     rows = splits[split]
     return score_texts([sentence({field: common[field] for field in row["slots"]}) for row in rows], rows)["slots"]
 
 
 def nearest(splits: Splits, split: str) -> float:
     """The target of the training row that shares most facts."""
+
     def closest(row: Row) -> str:
         return max(splits["train"], key=lambda other: len(row["slots"].items() & other["slots"].items()))["target"]
 
@@ -110,17 +125,35 @@ def nearest(splits: Splits, split: str) -> float:
 def write(folder: Path) -> None:
     """Write every task: one jsonl a split, and task.json with the description, the metric and the baselines."""
     made, told = reviews(), tables()
-    _write(folder / "reviews", made, {
-        "name": "reviews", "kind": "classify", "metric": "accuracy", "labels": ["negative", "positive"],
-        "description": "Does the sentence praise or blame? Half of the sentences contrast two things, and the main "
-                       "clause decides; three in ten judgements are negated. Its word pairs are not in the corpus.",
-        "baselines": {"majority": round(majority_label(made), 4), "bag of words": round(bag_of_words(made), 4)}})
-    _write(folder / "tables", told, {
-        "name": "tables", "kind": "generate", "metric": "slots",
-        "description": "Facts about a venue become one sentence. The venues of `test` stand in the training rows, those "
-                       "of `unseen` do not: a model knows their names from pretraining alone.",
-        "baselines": {f"{name} ({split})": round(guess(told, split), 4) for split in ("test", "unseen")
-                      for name, guess in (("most frequent value", most_frequent), ("nearest row", nearest))}})
+    _write(
+        folder / "reviews",
+        made,
+        {
+            "name": "reviews",
+            "kind": "classify",
+            "metric": "accuracy",
+            "labels": ["negative", "positive"],
+            "description": "Does the sentence praise or blame? Half of the sentences contrast two things, and the main "
+            "clause decides; three in ten judgements are negated. Its word pairs are not in the corpus.",
+            "baselines": {"majority": round(majority_label(made), 4), "bag of words": round(bag_of_words(made), 4)},
+        },
+    )
+    _write(
+        folder / "tables",
+        told,
+        {
+            "name": "tables",
+            "kind": "generate",
+            "metric": "slots",
+            "description": "Facts about a venue become one sentence. The venues of `test` stand in the training rows, "
+            "those of `unseen` do not: a model knows their names from pretraining alone.",
+            "baselines": {
+                f"{name} ({split})": round(guess(told, split), 4)
+                for split in ("test", "unseen")
+                for name, guess in (("most frequent value", most_frequent), ("nearest row", nearest))
+            },
+        },
+    )
 
 
 def _write(folder: Path, splits: Splits, about: dict) -> None:

@@ -14,15 +14,34 @@ from transformers import PreTrainedTokenizerFast
 
 from . import corpus, lexicon
 
-DOCUMENTS = 100_000                                                # of each mix, to train on
+DOCUMENTS = 100_000  # of each mix, to train on
 
 
 def one_token_words() -> list[str]:
     """The words that must be one token: names, aspects, adjectives, and the objects of all facts."""
-    groups = (lexicon.FIRST_NAMES, lexicon.SURNAMES, lexicon.TOWNS, lexicon.FIRMS, lexicon.LANGUAGES, lexicon.JOBS,
-              lexicon.VENUES, lexicon.HOUSES, lexicon.LODGINGS, lexicon.CUISINES, lexicon.PRICES, lexicon.AREAS,
-              lexicon.DAYS, lexicon.NUMBERS, lexicon.THINGS, lexicon.DINING, lexicon.STAYING, lexicon.SHARED,
-              lexicon.PRAISE, lexicon.BLAME, *lexicon.NEWS.values())
+    groups = (
+        lexicon.FIRST_NAMES,
+        lexicon.SURNAMES,
+        lexicon.TOWNS,
+        lexicon.FIRMS,
+        lexicon.LANGUAGES,
+        lexicon.JOBS,
+        lexicon.VENUES,
+        lexicon.HOUSES,
+        lexicon.LODGINGS,
+        lexicon.CUISINES,
+        lexicon.PRICES,
+        lexicon.AREAS,
+        lexicon.DAYS,
+        lexicon.NUMBERS,
+        lexicon.THINGS,
+        lexicon.DINING,
+        lexicon.STAYING,
+        lexicon.SHARED,
+        lexicon.PRAISE,
+        lexicon.BLAME,
+        *lexicon.NEWS.values(),
+    )
     return [word for group in groups for word in group]
 
 
@@ -30,13 +49,24 @@ def _decoder(texts: Iterator[str]) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=2600, min_frequency=20, special_tokens=["<|endoftext|>", "<|pad|>"],
-                                  initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=2600,
+        min_frequency=20,
+        special_tokens=["<|endoftext|>", "<|pad|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="<|endoftext|> $A", pair="<|endoftext|> $A $B", special_tokens=[("<|endoftext|>", 0)])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<|endoftext|>", eos_token="<|endoftext|>",
-                                   pad_token="<|pad|>", model_max_length=192)
+        single="<|endoftext|> $A", pair="<|endoftext|> $A $B", special_tokens=[("<|endoftext|>", 0)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<|endoftext|>",
+        eos_token="<|endoftext|>",
+        pad_token="<|pad|>",
+        model_max_length=192,
+    )
 
 
 def _encoder(texts: Iterator[str]) -> PreTrainedTokenizerFast:
@@ -50,13 +80,22 @@ def _encoder(texts: Iterator[str]) -> PreTrainedTokenizerFast:
     tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, split
     tokenizer.decoder = decoders.WordPiece()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]",
-                                   sep_token="[SEP]", mask_token="[MASK]", model_max_length=192)
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=192,
+    )
 
 
 def train(mix: str, corpora: list[Path]) -> PreTrainedTokenizerFast:
     """The tokenizer of one mix, trained on the first documents of all corpora."""
+
     def texts() -> Iterator[str]:
         for path in corpora:
             yield from (text for _, text in corpus.read(path, stop=DOCUMENTS))

@@ -1,0 +1,89 @@
+"""How each row of a comparison is trained: method, steps and rate, in one place for the lessons and the study.
+
+Steps and rates were chosen on the validation split, for each row on its own, by `python -m data.world study`; a test
+compares them with what the study stored.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import pandas as pd
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from peft_edu import BitFit, FullFineTuning, HeadOnly, LoRA, TopBlocks, fit
+from peft_edu import seed as set_seed
+from peft_edu.lab.backbones import backbone
+from peft_edu.lab.tasks import Task, task
+from peft_edu.method import Method
+
+BACKBONES = {"reviews": "tiny-bert", "tables": "tiny-gpt2"}
+BATCH = {"reviews": 32, "tables": 16}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One row: what is attached, and how it is trained. `pretrained=False` starts from random weights."""
+
+    method: Method
+    steps: int
+    lr: float
+    pretrained: bool = True
+
+
+def lora(rank: int, *targets: str) -> LoRA:
+    return LoRA(rank, alpha=2 * rank, targets=targets or LoRA.targets)
+
+
+RECIPES: dict[str, dict[str, Recipe]] = {
+    "reviews": {
+        "from scratch": Recipe(FullFineTuning(), 300, 1e-3, pretrained=False),
+        "head only": Recipe(HeadOnly(), 300, 3e-2),
+        "BitFit": Recipe(BitFit(), 150, 1e-2),
+        **{f"top {n}": Recipe(TopBlocks(n), 150, 1e-3) for n in (1, 2, 3, 4)},
+        "full": Recipe(FullFineTuning(), 150, 1e-3),
+        **{f"LoRA r={r}": Recipe(lora(r), 150, 1e-2) for r in (1, 2, 4, 8, 16, 32, 64)},
+        # One budget, spent on other maps than query and value at r=8.
+        **{f"LoRA {name} r=16": Recipe(lora(16, name), 150, 1e-2) for name in ("query", "key", "value", "output")},
+        "LoRA all four r=4": Recipe(lora(4, "query", "key", "value", "output"), 150, 1e-2),
+    },
+    "tables": {
+        "from scratch": Recipe(FullFineTuning(), 600, 2e-3, pretrained=False),
+        "full": Recipe(FullFineTuning(), 150, 1e-3),
+        **{f"LoRA r={r}": Recipe(lora(r), 150, 1e-2) for r in (1, 2, 4, 8, 16)},
+    },
+}
+
+
+@dataclass
+class Run:
+    """A model that was trained by a recipe, and what came of it."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    method: Method
+    data: Task
+    history: pd.DataFrame
+
+    def score(self, split: str = "test") -> float:
+        """The task's metric on a split, between 0 and 1."""
+        return self.data.evaluate(self.model, self.tokenizer, split)[self.data.metric]
+
+
+def recipe(task_name: str, row: str) -> Recipe:
+    if task_name not in RECIPES or row not in RECIPES[task_name]:
+        known = ", ".join(RECIPES.get(task_name, RECIPES))
+        raise ValueError(f"no recipe for {row!r} on {task_name!r}; known are {known}: see peft_edu/lab/recipes.py")
+    return RECIPES[task_name][row]
+
+
+def finetune(task_name: str, chosen: Recipe, seed: int = 0, on_step: Callable | None = None) -> Run:
+    """Train by a recipe. The seed draws the new head, what the method adds, and the order of the rows."""
+    data = task(task_name)
+    head = {"head": "classify", "labels": data.labels} if data.kind == "classify" else {}
+    model, tokenizer = backbone(BACKBONES[task_name], pretrained=chosen.pretrained, seed=seed, **head)
+    set_seed(seed)
+    method = replace(chosen.method)  # a method is attached once, a recipe is used often
+    method.attach(model)
+    batches = data.batches(tokenizer, "train", size=BATCH[task_name], seed=seed, steps=chosen.steps)
+    history = fit(model, batches, steps=chosen.steps, lr=chosen.lr, on_step=on_step)
+    return Run(model, tokenizer, method, data, history)
