@@ -125,8 +125,9 @@ def family(model: PreTrainedModel) -> Family:
 
 def blocks(model: PreTrainedModel) -> list[nn.Module]:
     """The transformer blocks, from the bottom up; for T5 the encoder's, then the decoder's."""
-    inside = dict(model.base_model.named_modules())
-    return [block for path in family(model).blocks for block in inside.get(path, ())]
+    paths = family(model).blocks
+    inside = dict(model.base_model.named_modules())  # T5's encoder alone, as in its tagger, has no decoder.block
+    return [block for path in paths for block in inside.get(path, ())]
 
 
 def head(model: PreTrainedModel) -> list[nn.Module]:

@@ -62,6 +62,8 @@ class LoRA(Method):
             raise ValueError(f"alpha is {self.alpha!r}, but must be above 0")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout!r}, but must be at least 0 and below 1")
+        if isinstance(self.targets, str) or not self.targets:
+            raise ValueError(f"targets is {self.targets!r}, but must be one or more roles, as in ('query', 'value')")
         self.targets = tuple(self.targets)  # JSON has lists only
 
     def insert(self, model: PreTrainedModel) -> None:

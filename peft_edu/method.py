@@ -37,10 +37,10 @@ class Method:
 
     def attach(self, model: PreTrainedModel) -> PreTrainedModel:
         """Put the method into the model, in place, and return the model."""
-        training = model.training
+        self._training = model.training
         with self._editing(model):
             self.insert(model)
-        self._before = training, {
+        self._weights = {
             name: parameter.detach().clone()
             for name, parameter in model.named_parameters()
             if parameter.requires_grad and name in self._requires_grad
@@ -50,9 +50,8 @@ class Method:
     def detach(self) -> PreTrainedModel:
         """Take the method off: the model is what it was before `attach`, bit for bit. What was learned is lost."""
         model = self._leave()
-        training, weights = self._before
-        model.train(training)
-        for name, weight in weights.items():
+        model.train(self._training)
+        for name, weight in self._weights.items():
             parameter = model.get_parameter(name)
             parameter.data.copy_(weight)
             parameter.grad = None

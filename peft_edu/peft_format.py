@@ -112,4 +112,6 @@ def _unstack(model: PreTrainedModel, tensors: dict[str, Tensor]) -> tuple[dict[s
         learned |= {f"{path}.lora_{target.role}.A": A, f"{path}.lora_{target.role}.B": B[target.rows]}
         rest.pop(f"{path}.lora_A.weight", None), rest.pop(f"{path}.lora_B.weight", None)
         roles.add(target.role)
+    if not roles:
+        raise ValueError(f"no map of {type(model).__name__} is in the file, which has {min(rest, default='nothing')}")
     return learned | rest, tuple(role for role in ROLES if role in roles)

@@ -1,0 +1,145 @@
+import copy
+
+import pytest
+import torch
+from families import SIZES, batch, tiny
+from torch import nn
+
+from peft_edu import LoRA, TopBlocks, count, trainable
+from peft_edu.anatomy import linear_maps
+from peft_edu.method import attached
+
+ALL = ("query", "key", "value", "output", "up", "down")
+
+
+def learned(family: str, task: str = "language", dtype=torch.float64, **fields):
+    """A model with a LoRA that is away from its start."""
+    method = LoRA(rank=4, **fields)
+    model = method.attach(tiny(family, task, dtype))
+    torch.manual_seed(1)
+    for parameter in trainable(model).values():
+        nn.init.normal_(parameter, std=0.2)
+    return method, model
+
+
+def logits(model, task: str = "language"):
+    with torch.no_grad():
+        return model(**batch(task)).logits
+
+
+@pytest.mark.parametrize("family", SIZES)
+def test_the_count_is_rank_times_both_sides(family):
+    model = tiny(family)
+    expected = sum(4 * sum(each.weight.shape) for each in linear_maps(model, ALL))
+    assert count(LoRA(rank=4, targets=ALL).attach(model)).trainable == expected
+
+
+def test_the_update_is_alpha_over_r_times_b_a():
+    method, model = learned("bert", alpha=10)
+    target, update = method.updates[0]
+    x = torch.randn(2, 32, dtype=torch.float64)
+    bare = x @ target.weight.T + target.module.bias
+    assert torch.allclose(target.module(x), bare + 10 / 4 * (x @ update.A.T) @ update.B.T, atol=1e-14)
+    assert torch.allclose(update(x), x @ update.weight.T, atol=1e-14)
+
+
+def test_dropout_acts_on_the_update_alone_and_in_training_only():
+    method, model = learned("bert", dropout=0.9)
+    target, update = method.updates[0]
+    x = torch.ones(1, 32, dtype=torch.float64)
+    assert torch.equal(target.module(x), target.module(x))
+    update.train()
+    assert not torch.equal(target.module(x), target.module(x))
+    nn.init.zeros_(update.B)
+    assert torch.equal(target.module(x), x @ target.weight.T + target.module.bias)
+
+
+@pytest.mark.parametrize("family", SIZES)
+def test_merging_keeps_the_function_and_leaves_a_plain_model(family):
+    base = tiny(family, dtype=torch.float64)
+    method, model = learned(family, targets=ALL)
+    before = logits(model)
+    assert method.merge() is model
+    assert torch.allclose(logits(model), before, atol=1e-6)  # T5, Llama and Qwen2 compute norms in float32
+    assert list(model.state_dict()) == list(base.state_dict())
+    assert not any(module._forward_hooks for module in model.modules())
+    assert attached(model) is None
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("family", SIZES)
+def test_unmerging_brings_everything_back_bit_for_bit(family, dtype):
+    base = tiny(family, "classify", dtype)
+    method, model = learned(family, "classify", dtype, targets=ALL)
+    before, parameters = logits(model, "classify"), trainable(model)
+    method.merge()
+    method.unmerge()
+    assert torch.equal(logits(model, "classify"), before)
+    assert trainable(model) == parameters  # the very same: an optimiser can go on
+    method.detach()
+    assert all(torch.equal(value, base.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+def test_merging_keeps_the_trained_head():
+    method, model = learned("bert", "classify")
+    head = copy.deepcopy(model.classifier.state_dict())
+    method.merge()
+    assert all(torch.equal(value, head[name]) for name, value in model.classifier.state_dict().items())
+
+
+def test_merging_twice_or_unmerging_what_is_not_merged():
+    method, model = learned("gpt2")
+    with pytest.raises(RuntimeError, match="LoRA.* is not merged"):
+        method.unmerge()
+    method.merge()
+    with pytest.raises(RuntimeError, match="LoRA.* is not attached to a model"):
+        method.merge()
+    with pytest.raises(RuntimeError, match="LoRA.* is not attached to a model"):
+        method.detach()
+
+
+def test_a_merged_model_takes_another_method_but_then_does_not_unmerge():
+    method, model = learned("gpt2")
+    method.merge()
+    merged = {name: value.clone() for name, value in model.state_dict().items()}
+    TopBlocks(1).attach(model)
+    with pytest.raises(RuntimeError, match=r"TopBlocks\(n=1\) is attached to this model"):
+        method.unmerge()
+    assert all(torch.equal(value, merged[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("rank", [0, -1, 1.5, "8"])
+def test_rank_is_a_whole_number_from_1_on(rank):
+    with pytest.raises(ValueError, match=f"rank is {rank!r}, but must be a whole number from 1 on"):
+        LoRA(rank=rank)
+
+
+def test_rank_fits_the_map():
+    with pytest.raises(ValueError, match="rank 64 exceeds 32, the smaller side of attn.c_attn's value map"):
+        LoRA(rank=64, targets=("value",)).attach(tiny("gpt2"))
+    with pytest.raises(ValueError, match="rank 17 exceeds 16, the smaller side of self_attn.v_proj's value map"):
+        LoRA(rank=17).attach(tiny("llama"))
+
+
+@pytest.mark.parametrize("alpha", [0, -1, float("nan")])
+def test_alpha_is_above_0(alpha):
+    with pytest.raises(ValueError, match=f"alpha is {alpha}, but must be above 0"):
+        LoRA(alpha=alpha)
+
+
+@pytest.mark.parametrize("dropout", [-0.1, 1, float("nan")])
+def test_dropout_is_a_probability_below_1(dropout):
+    with pytest.raises(ValueError, match=f"dropout is {dropout}, but must be at least 0 and below 1"):
+        LoRA(dropout=dropout)
+
+
+@pytest.mark.parametrize("targets", [(), "value"])
+def test_targets_are_one_or_more_roles(targets):
+    with pytest.raises(ValueError, match=r"targets is .*, but must be one or more roles"):
+        LoRA(targets=targets)
+
+
+def test_targets_are_roles_of_the_family():
+    with pytest.raises(ValueError, match="unknown role 'c_attn'"):
+        LoRA(targets=("c_attn",)).attach(tiny("gpt2"))

@@ -1,0 +1,176 @@
+import json
+
+import peft
+import pytest
+import torch
+from families import SIZES, batch, tiny
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from peft_edu import HeadOnly, LoRA, from_peft, to_peft, trainable
+from peft_edu.method import attached
+
+ALL = ("query", "key", "value", "output", "up", "down")
+THEIR_TARGETS = {
+    "gpt2": ["c_attn"],
+    "bert": ["query", "output.dense"],
+    "roberta": ["query", "value"],
+    "deberta-v2": ["query_proj", "key_proj"],
+    "t5": ["q", "wo"],
+    "t5-gated": ["v", "wi_0"],
+    "llama": ["q_proj", "down_proj"],
+    "qwen2": ["gate_proj", "o_proj"],
+}
+THEIR_HEADS = {
+    "deberta-v2": ["pooler", "classifier"],
+    "t5": ["classification_head"],
+    "t5-gated": ["classification_head"],
+}
+
+
+def base(family: str, task: str):
+    return tiny(family, task, torch.float64)
+
+
+def logits(model, task: str):
+    with torch.no_grad():
+        return model(**batch(task)).logits
+
+
+def move(model) -> None:
+    for parameter in trainable(model).values():
+        nn.init.normal_(parameter, std=0.2)
+
+
+@pytest.mark.parametrize("family", SIZES)
+@pytest.mark.parametrize("task, targets", [("language", ALL), ("classify", ("query", "value")), ("tag", ("output",))])
+def test_peft_opens_what_we_write(family, task, targets, tmp_path):
+    model = LoRA(rank=2, targets=targets).attach(base(family, task))
+    move(model)
+    theirs = peft.PeftModel.from_pretrained(base(family, task), to_peft(model, tmp_path / "ours")).eval()
+    assert torch.allclose(logits(theirs, task), logits(model, task), atol=1e-6)
+
+
+def their_model(family: str, task: str = "language", **options) -> peft.PeftModel:
+    """A model of peft's, away from its start."""
+    settings = {"r": 2, "lora_alpha": 6, "lora_dropout": 0.1, "target_modules": THEIR_TARGETS[family]} | options
+    if task != "language":
+        settings["task_type"] = {"classify": "SEQ_CLS", "tag": "TOKEN_CLS"}[task]
+    model = peft.get_peft_model(base(family, task), peft.LoraConfig(**settings)).eval()
+    move(model)
+    return model
+
+
+@pytest.mark.parametrize("family", SIZES)
+@pytest.mark.parametrize("task", ["language", "classify", "tag"])
+def test_we_open_what_peft_writes(family, task, tmp_path):
+    heads = THEIR_HEADS.get(family) if task == "classify" else None  # names that peft does not save by itself
+    theirs = their_model(family, task, modules_to_save=heads)
+    theirs.save_pretrained(tmp_path)
+    model = from_peft(base(family, task), tmp_path)
+    method = attached(model)
+    assert (method.rank, method.alpha, method.dropout) == (2, 6, 0.1)
+    assert torch.allclose(logits(model, task), logits(theirs, task), atol=1e-6)
+
+
+def test_a_fused_map_comes_back_as_three(tmp_path):
+    their_model("gpt2").save_pretrained(tmp_path)
+    method = attached(from_peft(base("gpt2", "language"), tmp_path))
+    assert method.targets == ("query", "key", "value")
+    query, key, value = (update.A for _, update in method.updates[:3])
+    assert torch.equal(query, key) and torch.equal(query, value)
+
+
+def test_there_and_back(tmp_path):
+    model = LoRA(rank=2, alpha=6, dropout=0.1, targets=ALL).attach(base("llama", "classify"))
+    move(model)
+    again = from_peft(base("llama", "classify"), to_peft(model, tmp_path / "ours"))
+    assert attached(again) == attached(model)
+    assert all(torch.equal(value, trainable(model)[name]) for name, value in trainable(again).items())
+
+
+def test_gpt2s_stacked_pairs_come_back_with_the_larger_rank(tmp_path):
+    model = LoRA(rank=2, alpha=6).attach(base("gpt2", "language"))
+    move(model)
+    again = from_peft(base("gpt2", "language"), to_peft(model, tmp_path / "ours"))
+    assert (attached(again).rank, attached(again).alpha) == (4, 12)
+    assert torch.allclose(logits(again, "language"), logits(model, "language"), atol=1e-12)
+
+
+def test_only_lora_has_peft_s_format(tmp_path):
+    with pytest.raises(TypeError, match=r"only LoRA can be written for peft, but HeadOnly\(\) is attached"):
+        to_peft(HeadOnly().attach(base("bert", "classify")), tmp_path)
+    with pytest.raises(TypeError, match="but nothing is attached"):
+        to_peft(base("bert", "classify"), tmp_path)
+
+
+def change_config(folder, option: str, setting) -> None:
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(config | {option: setting}))
+
+
+def refused(folder, message: str, family: str = "llama", task: str = "language", error=ValueError) -> None:
+    model = base(family, task)
+    names = list(model.state_dict())
+    with pytest.raises(error, match=message):
+        from_peft(model, folder)
+    assert list(model.state_dict()) == names
+    assert attached(model) is None
+
+
+@pytest.mark.parametrize(
+    "option, setting",
+    [("use_rslora", True), ("use_dora", True), ("rank_pattern", {"q_proj": 3}), ("init_lora_weights", "pissa")],
+)
+def test_what_is_more_than_lora_is_refused(option, setting, tmp_path):
+    their_model("llama").save_pretrained(tmp_path)
+    change_config(tmp_path, option, setting)
+    refused(tmp_path, f"adapter_config.json sets {option} to .*, which LoRA here does not have")
+
+
+def test_another_method_of_peft_s_is_refused(tmp_path):
+    config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
+    peft.get_peft_model(base("llama", "language"), config).save_pretrained(tmp_path)
+    refused(tmp_path, "is of the type PROMPT_TUNING; only LORA can be read")
+
+
+def test_a_head_that_peft_did_not_save_is_missed(tmp_path):
+    their_model("t5", "classify").save_pretrained(tmp_path)
+    refused(tmp_path, "classification_head.dense.bias is only in the model", family="t5", task="classify")
+
+
+def test_maps_outside_the_blocks_are_refused(tmp_path):
+    their_model("bert", target_modules=["dense"]).save_pretrained(tmp_path)
+    refused(tmp_path, r"cls.predictions.transform.dense.lora_A.weight is only in the file", family="bert")
+
+
+def test_some_layers_only_are_refused(tmp_path):
+    their_model("llama", layers_to_transform=[1]).save_pretrained(tmp_path)
+    refused(tmp_path, r"model.layers.0.*lora_\w+.A is only in the model")
+
+
+def test_a_file_of_another_model_is_refused(tmp_path):
+    their_model("llama").save_pretrained(tmp_path)
+    refused(tmp_path, "no map of BertForMaskedLM is in the file, which has model.layers.0", family="bert")
+    tensors = load_file(tmp_path / "adapter_model.safetensors")
+    save_file(
+        {name: torch.cat([value, value]) for name, value in tensors.items()}, tmp_path / "adapter_model.safetensors"
+    )
+    refused(
+        tmp_path, r"self_attn.q_proj is a map of \(32, 32\) in this model, but the file has A \(4, 32\) and B \(64, 2\)"
+    )
+
+
+def test_a_file_of_another_rank_is_refused(tmp_path):
+    their_model("llama").save_pretrained(tmp_path)
+    change_config(tmp_path, "r", 3)
+    refused(tmp_path, r"lora_query.A is \(2, 32\) in the file, but \(3, 32\) in the model")
+
+
+def test_a_folder_that_is_none(tmp_path):
+    refused(tmp_path, "adapter_config.json does not exist", error=FileNotFoundError)
+    their_model("llama").save_pretrained(tmp_path)
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"\x80\x04pickle")
+    refused(tmp_path, "is not a complete safetensors file")
+    (tmp_path / "adapter_config.json").write_text("{}")
+    refused(tmp_path, "is of the type None; only LORA can be read")
