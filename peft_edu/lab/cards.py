@@ -109,7 +109,9 @@ class FreezingCard(Card):
         self.model, self.scores = deepcopy(model), dict(scores or {})
         self.depth = len(blocks(model))
         top = number("top blocks", 0, self.depth, min(2, self.depth))
-        rest = widgets.Checkbox(value=False, description="embeddings and the rest too", indent=False)
+        rest = widgets.Checkbox(
+            description="embeddings and the rest", indent=False, layout=widgets.Layout(width="196px")
+        )
         trainer = None
         if train:
             slider = top["slider"]
@@ -145,7 +147,7 @@ class FreezingCard(Card):
         n, rest, counted, found = numbers
         what = f"The top {n} of {self.depth} blocks" if n else "The head alone"
         also = " and all that is no block" if rest else " and the head" if n else ""
-        return model_map.figure(found, f"{what}{also}: {counted.share:.1%} of the parameters are trained")
+        return model_map.figure(found, f"{what}{also}: {counted.share:.2%} of the parameters are trained")
 
 
 def _shapes(model: PreTrainedModel, targets) -> tuple[list[tuple[int, int]], int]:

@@ -27,8 +27,13 @@ def show(figure: Figure, alt: str) -> None:
     """
     image = base64.b64encode(style.png(figure)).decode()
     display({"image/png": image, "text/plain": alt}, metadata={"image/png": {"alt": alt}}, raw=True)
-    hidden = "position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)"
-    display({"text/html": f'<span style="{hidden}">Figure: {html.escape(alt)}</span>'}, raw=True)
+    display({"text/html": unseen(f"Figure: {alt}")}, raw=True)
+
+
+def unseen(text: str) -> str:
+    """HTML that a screen reader reads and nobody sees."""
+    style = "position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)"
+    return f'<span style="{style}">{html.escape(text)}</span>'
 
 
 def present(view: Widget, text: str) -> None:

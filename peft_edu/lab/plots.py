@@ -15,13 +15,17 @@ Seeds = Sequence[float]  # the same measurement, once a seed
 
 @style.styled
 def learning_curves(
-    curves: Mapping[str, Sequence[float]], title: str, ylabel: str = "training loss", steps: int = 1
+    curves: Mapping[str, Sequence[float]],
+    title: str,
+    ylabel: str = "training loss",
+    steps: int = 1,
+    height: float = style.HEIGHT,
 ) -> Figure:
     """One line a run, step by step; each is the mean over the last steps, the noisy values lie faint behind it.
 
     `steps`: how far the axis goes at least, for runs that are still going on.
     """
-    figure, (axes,) = style.panels(title)
+    figure, (axes,) = style.panels(title, height=height)
     ends = []
     for i, (name, values) in enumerate(curves.items()):
         look = style.line_style(i)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from textwrap import shorten
+from textwrap import fill, shorten
 
 import torch
 from torch import Tensor
@@ -115,7 +115,8 @@ class Task:
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{len(rows):,} {split}" for split, rows in self.splits.items())
-        lines = [f"{self.name}: {self.description}" if self.description else self.name, f"{self.kind}: {sizes} rows"]
+        about = fill(f"{self.name}: {self.description}", 100) if self.description else self.name
+        lines = [about, f"{self.kind}: {sizes} rows"]
         if self.labels:
             lines.append(f"labels: {', '.join(self.labels)}")
         known = "".join(f"; {name} {value:.3f}" for name, value in self.baselines.items())
