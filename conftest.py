@@ -20,6 +20,8 @@ def pytest_collectstart(collector):
 
 
 def pytest_terminal_summary(terminalreporter):
+    """What did not run is not to be overlooked."""
     skipped = [report for report in terminalreporter.stats.get("skipped", []) if "tests/browser/" in report.nodeid]
     if skipped:
-        terminalreporter.write_line(f"THE BROWSER TESTS DID NOT RUN ({len(skipped)}): see the reason above.", red=True)
+        reason = skipped[0].longrepr[2].removeprefix("Skipped: ")
+        terminalreporter.write_line(f"{len(skipped)} BROWSER TESTS DID NOT RUN: {reason}.", red=True)

@@ -88,6 +88,14 @@ def test_links_lead_somewhere(path):
             assert not anchor or anchor in heading_anchors(target), f"{file or path.name} has no heading #{anchor}"
 
 
+def test_figures_are_told_in_words(path):
+    """JupyterLab and GitHub show the picture only; the sentence is for screen readers, and nbval compares it."""
+    for cell in cells(path, "code"):
+        for output in cell.outputs:
+            if "image/png" in output.get("data", {}):
+                assert not output.data.get("text/plain", "<Figure").startswith("<Figure"), cell.source
+
+
 def test_pictures_in_the_text_are_told_in_words(path):
     for cell in cells(path, "markdown"):
         assert "![](" not in cell.source and not re.search(r"<img(?![^>]*\balt=\"[^\"]+\")", cell.source), cell.source

@@ -10,7 +10,10 @@
 """
 
 import functools
+import itertools
+import json
 import re
+import struct
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,23 +35,38 @@ def wait_until(page, holds, what, seconds):
         page.wait_for_timeout(20)
 
 
+def kernel_message(frame):
+    """Its type and content: a frame is the offsets, then channel, header, parent, metadata, content and buffers."""
+    (count,) = struct.unpack_from("<Q", frame)
+    offsets = struct.unpack_from(f"<{count}Q", frame, 8)
+    _, header, _, _, content, *_ = (frame[start:end] for start, end in itertools.pairwise(offsets))
+    return json.loads(header)["msg_type"], json.loads(content)
+
+
 class Lesson:
     def __init__(self, page, address):
         self.page = page
         self.notebook = page.locator(".jp-Notebook")
         self.code = self.notebook.locator(".jp-CodeCell")
-        self.errors = []
-        page.on("websocket", lambda socket: socket.on("framereceived", self._note_errors))
+        self._errors, self._stderr = [], ""
+        page.on("websocket", lambda socket: socket.on("framereceived", self._listen))
         page.goto(address)
         expect(self.code.first).to_be_visible(timeout=60_000)
         # The notebook's own sign says idle before there is a kernel, and a cell run then is silently not run.
         expect(page.get_by_role("button", name="| Idle")).to_be_visible(timeout=60_000)
 
-    def _note_errors(self, frame):
-        """What the kernel says: JupyterLab shows nobody the errors of a widget's callback or of a thread."""
-        message = frame if isinstance(frame, str) else frame.decode("utf-8", "replace")
-        if re.search(r'"msg_type": ?"error"', message) or "Traceback (most recent call last)" in message:
-            self.errors.append(message[max(message.find('"ename"'), 0) :])
+    def _listen(self, frame):
+        kind, content = kernel_message(frame) if isinstance(frame, bytes) else (None, {})
+        if kind == "error":
+            self._errors.append(f"{content['ename']}: {content['evalue']}")
+        elif kind == "stream" and content["name"] == "stderr":
+            self._stderr += content["text"]
+
+    @property
+    def errors(self):
+        """Those of cells, of threads, and of widgets' callbacks, which JupyterLab itself shows nobody."""
+        shown = self.notebook.get_by_role("alert").all_inner_texts()  # how a card of the lab tells of its own
+        return self._errors + shown + [self._stderr] * ("Traceback (most recent call last)" in self._stderr)
 
     def no_errors(self):
         assert not self.errors, "\n".join(self.errors)

@@ -33,11 +33,11 @@ def test_stop_answers_while_it_trains(open_lesson):
 
 
 @pytest.fixture
-def break_card(folder):
+def break_card(room):
     def break_card(sound, broken):
-        text = (folder / "notebooks" / "card.ipynb").read_text()
+        text = (room.notebooks / "card.ipynb").read_text()
         assert sound in text
-        (folder / "notebooks" / "broken.ipynb").write_text(text.replace(sound, broken))
+        (room.notebooks / "broken.ipynb").write_text(text.replace(sound, broken))
         return "broken"
 
     return break_card
@@ -65,6 +65,6 @@ def test_an_error_in_a_thread_is_seen(open_lesson, break_card):
     lesson = open_lesson(break_card("progress.value = step", "no_such_name"))
     lesson.run_all()
     lesson.card("The card").press("train")
-    wait_until(lesson.page, lambda: lesson.errors, "the error comes", seconds=10)
+    wait_until(lesson.page, lambda: "no_such_name" in "".join(lesson.errors), "the error comes", seconds=10)
     with pytest.raises(AssertionError, match="no_such_name"):
         lesson.no_errors()
