@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel
 
-from peft_edu import FullFineTuning, LoRA, TopBlocks, count, fit
+from peft_edu import FullFineTuning, HeadOnly, LoRA, TopBlocks, count, fit
 from peft_edu.lab import FreezingCard, RankCard, TrainerCard, architecture, display
 from peft_edu.lab.cards import Size
 from peft_edu.lab.memory import readable, training_memory
@@ -33,7 +33,7 @@ def endless(on_step):
 
 @pytest.fixture
 def ranks():
-    return RankCard(gpt2(), scores={1: 0.8, 8: 0.9, 32: 0.91})
+    return RankCard(gpt2(), scores={32: [91.0], 1: [80.0, 82.0], 8: [90.0]})
 
 
 def wait_for(condition, seconds=10):
@@ -51,7 +51,8 @@ def test_the_rank_card_counts_what_attaching_counts(ranks, rank):
         counted = count(LoRA(rank=rank).attach(model))
         assert (size.trainable, size.total) == (counted.trainable, counted.total)
         assert f"{counted.trainable:,}" in ranks.result.value
-    assert f"Stored sweep at rank {rank}" in ranks.result.value
+    stored = {1: "<b>81.0</b> (80.0 to 82.0 over 2 seeds)", 8: "<b>90.0</b> (1 seed)", 32: "<b>91.0</b> (1 seed)"}
+    assert stored[rank] in ranks.result.value
 
 
 def test_slider_box_words_and_picture_move_together(ranks):
@@ -60,7 +61,7 @@ def test_slider_box_words_and_picture_move_together(ranks):
     after = ranks.result.value, ranks.image.value
     assert ranks.controls["slider"].value == 3 and ranks.controls["slider"].max == 32
     assert all(old != new for old, new in zip(before, after, strict=True))
-    assert "Stored sweep" not in ranks.result.value and "Rank 3" in str(ranks)
+    assert "Stored" not in ranks.result.value and "Rank 3" in str(ranks)
     ranks.controls["slider"].value = 8
     assert (ranks.result.value, ranks.image.value) == before
 
@@ -80,18 +81,33 @@ def test_a_card_shows_itself_and_stands_as_text_where_no_widget_lives(ranks, mon
 
 
 def test_the_freezing_card_counts_what_attaching_counts():
-    card = FreezingCard(bert(), scores={0: 0.7, 2: 0.9, "full": 0.95})
-    for n in range(4):
+    scores = {"head only": [70.0], "top 2": [90.0], "full": [95.0]}
+    card = FreezingCard(bert(), scores)
+    methods = [HeadOnly(), TopBlocks(1), TopBlocks(2), TopBlocks(3), FullFineTuning()]
+    words = [
+        "stops below the head",
+        "stops below block 3",
+        "stops below block 2",
+        "stops below block 1",
+        "down to the emb",
+    ]
+    assert card.controls["slider"].max == len(methods) - 1
+    for n, (method, sentence) in enumerate(zip(methods, words, strict=True)):
         card.controls["slider"].value = n
-        counted = count(TopBlocks(n).attach(bert()))
-        assert f">{counted.trainable:,}<" in card.result.value
-    card.controls["rest"].value = True
-    assert f">{count(FullFineTuning().attach(bert())).trainable:,}<" in card.result.value
-    assert "Stored score: 0.950." in card.result.value and "blocks 1 to 3: trained" in card.result.value
-    card.controls["slider"].value = 2
-    assert "Stored score" not in card.result.value
-    card.controls["rest"].value = False
-    assert "Stored score: 0.900." in card.result.value and "stops below block 2" in card.result.value
+        assert f">{count(method.attach(bert())).trainable:,}<" in card.result.value and sentence in card.result.value
+        assert (f"<b>{scores.get(card.position(n), [0])[0]:.1f}</b>" in card.result.value) == (
+            card.position(n) in scores
+        )
+    assert "blocks 1 to 3: trained; final: trained; head: trained" in card.result.value
+
+
+def test_the_freezing_card_trains_what_it_shows():
+    seen = []
+    card = FreezingCard(bert(), train=lambda row, on_step: seen.append(row) or on_step(1, 1.0), steps={"full": 7}.get)
+    card.controls["slider"].value = 4
+    card.trainer.start.click()
+    card.trainer.thread.join(10)
+    assert seen == ["full"] and card.trainer.progress.max == 7 and list(card.trainer.curves) == ["full"]
 
 
 def test_the_model_of_a_freezing_card_stays_as_it_was():
@@ -150,7 +166,9 @@ def test_a_second_training_waits_its_turn():
 
 def test_a_card_trains_at_its_sliders_value_and_keeps_the_last_curves():
     seen = []
-    card = RankCard(gpt2(), train=lambda rank, on_step: seen.append(rank) or on_step(1, rank) or "ok", steps=1)
+    card = RankCard(
+        gpt2(), train=lambda rank, on_step: seen.append(rank) or on_step(1, rank) or "ok", steps=lambda rank: 1
+    )
     for rank in (1, 2, 3, 4, 5):
         card.controls["slider"].value = rank
         card.trainer.start.click()

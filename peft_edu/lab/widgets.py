@@ -91,13 +91,15 @@ class Trainer:
     The curves of the last runs stay, to compare. Stopped or failed, what was reached stays on the page.
     """
 
-    def __init__(self, train: Callable[[OnStep], str], steps: int, label: Callable[[], str] = lambda: "this run"):
+    def __init__(
+        self, train: Callable[[OnStep], object], steps: Callable[[], int], label: Callable[[], str] = lambda: "this run"
+    ):
         self.train, self.steps, self.label = train, steps, label
         small = widgets.Layout(width="62px")
         self.start = widgets.Button(description="train", button_style="primary", layout=small)
         self.stop = widgets.Button(description="stop", disabled=True, layout=small)
         self.buttons = (self.start, self.stop)
-        self.progress = widgets.IntProgress(max=steps, layout=widgets.Layout(width="98%"))
+        self.progress = widgets.IntProgress(max=steps(), layout=widgets.Layout(width="98%"))
         self.status, self.image = widgets.HTML("Not trained yet."), _reserved_image(CURVE)
         self.curves: dict[str, list[float]] = {}
         self.thread: threading.Thread | None = None
@@ -112,6 +114,7 @@ class Trainer:
             return
         self._stopped.clear()
         self.start.disabled, self.stop.disabled = True, False
+        self.progress.max = self.steps()
         self.thread = threading.Thread(target=self._run, args=(self.label(),), daemon=True)
         self.thread.start()
 
@@ -154,21 +157,21 @@ class Trainer:
         started = time.perf_counter()
         self.progress.value = len(losses)
         if not self._stopped.is_set():
-            self.status.value = f"{html.escape(name)}: step {len(losses)} of {self.steps}, loss {losses[-1]:.3f}"
+            self.status.value = f"{html.escape(name)}: step {len(losses)} of {self.progress.max}, loss {losses[-1]:.3f}"
         self._show_curves(f"{name} is at a loss of {losses[-1]:.3f}")
         ended = time.perf_counter()
         self._next_report = ended + max(0.3, 4 * (ended - started))
 
     def _show_curves(self, title: str) -> None:
         curves = {name: list(losses) for name, losses in self.curves.items() if losses}
-        self.image.value = style.png(plots.learning_curves(curves, title, steps=self.steps, height=CURVE))
+        self.image.value = style.png(plots.learning_curves(curves, title, steps=self.progress.max, height=CURVE))
 
 
 class TrainerCard(Card):
     """A card that only trains: `train(on_step)` returns what to say at the end."""
 
-    def __init__(self, title: str, train: Callable[[OnStep], str], steps: int):
-        super().__init__(title, {}, Trainer(train, steps))
+    def __init__(self, title: str, train: Callable[[OnStep], object], steps: int):
+        super().__init__(title, {}, Trainer(train, lambda: steps))
         self.view.children = [child for child in self.view.children if child not in (self.result, self.image)]
 
     def state(self) -> Hashable:
@@ -185,7 +188,7 @@ class TrainerCard(Card):
         return f"Training loss. {ends}" if ends else "Not trained yet: press train."
 
     def draw(self, numbers) -> Figure:
-        return plots.learning_curves(numbers, self.alt(numbers), steps=self.trainer.steps)
+        return plots.learning_curves(numbers, self.alt(numbers), steps=self.trainer.steps())
 
 
 def number(label: str, low: int, high: int, value: int) -> dict[str, widgets.Widget]:
