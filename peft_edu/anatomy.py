@@ -30,69 +30,41 @@ class Family:
 
 _BERT = Family(
     blocks=("encoder.layer",),
-    maps={
-        "query": "attention.self.query",
-        "key": "attention.self.key",
-        "value": "attention.self.value",
-        "output": "attention.output.dense",
-        "up": "intermediate.dense",
-        "down": "output.dense",
-    },
+    maps={"query": "attention.self.query", "key": "attention.self.key", "value": "attention.self.value",
+          "output": "attention.output.dense", "up": "intermediate.dense", "down": "output.dense"},
     head=("classifier",),  # not BERT's pooler: it lies in the backbone and comes pretrained
 )
 _LLAMA = Family(
     blocks=("layers",),
-    maps={
-        "query": "self_attn.q_proj",
-        "key": "self_attn.k_proj",
-        "value": "self_attn.v_proj",
-        "output": "self_attn.o_proj",
-        "up": "mlp.up_proj",
-        "down": "mlp.down_proj",
-        "gate": "mlp.gate_proj",
-    },
+    maps={"query": "self_attn.q_proj", "key": "self_attn.k_proj", "value": "self_attn.v_proj",
+          "output": "self_attn.o_proj", "up": "mlp.up_proj", "down": "mlp.down_proj", "gate": "mlp.gate_proj"},
     head=("score",),
 )
 FAMILIES = {
-    "gpt2": Family(
-        blocks=("h",),
-        maps={
-            "query": "attn.c_attn[0/3]",
-            "key": "attn.c_attn[1/3]",
-            "value": "attn.c_attn[2/3]",
-            "output": "attn.c_proj",
-            "up": "mlp.c_fc",
-            "down": "mlp.c_proj",
-        },
-        head=("score", "classifier"),
-    ),
     "bert": _BERT,
     "roberta": _BERT,
     "deberta-v2": Family(
         blocks=("encoder.layer",),
-        maps=_BERT.maps
-        | {
-            "query": "attention.self.query_proj",
-            "key": "attention.self.key_proj",
-            "value": "attention.self.value_proj",
-        },
-        head=("pooler", "classifier"),  # DeBERTa's checkpoints hold no pooler: it starts untrained, like the classifier
+        maps=_BERT.maps | {"query": "attention.self.query_proj", "key": "attention.self.key_proj",
+                           "value": "attention.self.value_proj"},
+        head=("pooler", "classifier"),  # no checkpoint of DeBERTa's holds a pooler: it starts untrained too
     ),
-    "t5": Family(
-        blocks=("encoder.block", "decoder.block"),
-        maps={
-            "query": "layer.*.*Attention.q",  # self-attention, and in the decoder cross-attention too
-            "key": "layer.*.*Attention.k",
-            "value": "layer.*.*Attention.v",
-            "output": "layer.*.*Attention.o",
-            "up": "layer.*.DenseReluDense.wi | layer.*.DenseReluDense.wi_1",  # T5 1.0 | T5 1.1, which has a gate
-            "down": "layer.*.DenseReluDense.wo",
-            "gate": "layer.*.DenseReluDense.wi_0",
-        },
-        head=("classification_head", "classifier"),
+    "gpt2": Family(
+        blocks=("h",),
+        maps={"query": "attn.c_attn[0/3]", "key": "attn.c_attn[1/3]", "value": "attn.c_attn[2/3]",
+              "output": "attn.c_proj", "up": "mlp.c_fc", "down": "mlp.c_proj"},
+        head=("score", "classifier"),
     ),
     "llama": _LLAMA,
     "qwen2": _LLAMA,
+    "t5": Family(
+        blocks=("encoder.block", "decoder.block"),
+        maps={"query": "layer.*.*Attention.q", "key": "layer.*.*Attention.k", "value": "layer.*.*Attention.v",
+              "output": "layer.*.*Attention.o",  # of self-attention, and in the decoder of cross-attention
+              "up": "layer.*.DenseReluDense.wi | layer.*.DenseReluDense.wi_1",  # T5 1.0 | T5 1.1, which has a gate
+              "down": "layer.*.DenseReluDense.wo", "gate": "layer.*.DenseReluDense.wi_0"},
+        head=("classification_head", "classifier"),
+    ),
 }
 
 

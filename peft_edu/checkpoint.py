@@ -3,23 +3,19 @@
     recipe.json            the method and its fields, the model that it was trained on, a checksum of the other file
     learned.safetensors    the trained parameters, those of the task head included
 
-No pickle and no path is ever read from a folder, so that a folder from a stranger can do no more than be refused.
-Writing puts a complete folder in place in one step: a failure leaves behind what was there before.
+The caller supplies the model, the folder supplies the rest: base weights are never written.
 """
 
 import hashlib
-import json
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from peft_edu.anatomy import blocks, head
+from peft_edu.files import json_bytes, read_bytes, read_json, read_tensors, tensor_bytes, write_folder
 from peft_edu.method import METHODS, Method, attached
 
 FORMAT = 1
@@ -67,7 +63,7 @@ def save(model: PreTrainedModel, folder: str | Path) -> Path:
             f"no method is attached to this {type(model).__name__}, so there is nothing to save; "
             "a merged model is a plain model again: keep it with model.save_pretrained"
         )
-    learned = pack(trainable(model))
+    learned = tensor_bytes(trainable(model))
     recipe = {
         "format": FORMAT,
         "method": type(method).__name__,
@@ -75,7 +71,7 @@ def save(model: PreTrainedModel, folder: str | Path) -> Path:
         "model": _describe(model),
         "sha256": hashlib.sha256(learned).hexdigest(),
     }
-    return write_folder(folder, {RECIPE: as_json(recipe), LEARNED: learned})
+    return write_folder(folder, {RECIPE: json_bytes(recipe), LEARNED: learned})
 
 
 def load(model: PreTrainedModel, folder: str | Path) -> PreTrainedModel:
@@ -90,7 +86,7 @@ def load(model: PreTrainedModel, folder: str | Path) -> PreTrainedModel:
     data = read_bytes(learned_file)
     if hashlib.sha256(data).hexdigest() != recipe["sha256"]:
         raise ValueError(f"{learned_file} is not the file that its recipe was written with: damaged, or exchanged")
-    return attach_and_fill(method, model, unpack(data, learned_file))
+    return attach_and_fill(method, model, read_tensors(data, learned_file))
 
 
 def attach_and_fill(method: Method, model: PreTrainedModel, learned: dict[str, Tensor]) -> PreTrainedModel:
@@ -132,7 +128,7 @@ def _describe(model: PreTrainedModel) -> dict[str, str | int]:
     }
 
 
-def make_method(name: str, fields: dict, source: Path) -> Method:
+def make_method(name: str, fields: dict, source: object) -> Method:
     """The method of that name with these fields, which come from a file and may be anything."""
     if str(name) not in METHODS:
         raise ValueError(f"{source} names the method {name!r}; peft_edu has {', '.join(METHODS)}")
@@ -140,58 +136,3 @@ def make_method(name: str, fields: dict, source: Path) -> Method:
         return METHODS[name](**fields)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{source} does not describe a {name}: {error}") from error
-
-
-def pack(tensors: dict[str, Tensor]) -> bytes:
-    return safetensors.torch.save({name: tensor.detach().contiguous() for name, tensor in tensors.items()})
-
-
-def unpack(data: bytes, source: Path) -> dict[str, Tensor]:
-    """Read safetensors: numbers only, in shapes that must add up to the length of the data."""
-    try:
-        return safetensors.torch.load(data)
-    except SafetensorError as error:
-        raise ValueError(f"{source} is not a complete safetensors file: {error}") from error
-
-
-def as_json(content: dict) -> bytes:
-    return json.dumps(content, indent=2).encode()
-
-
-def read_json(file: Path) -> dict:
-    try:
-        content = json.loads(read_bytes(file))
-    except ValueError as error:
-        raise ValueError(f"{file} is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{file} holds a {type(content).__name__}, but a JSON object was expected")
-    return content
-
-
-def read_bytes(file: Path) -> bytes:
-    if not file.is_file():
-        raise FileNotFoundError(f"{file} does not exist: save writes such a folder, and to_peft one for from_peft")
-    return file.read_bytes()
-
-
-def write_folder(folder: str | Path, files: dict[str, bytes]) -> Path:
-    """Write the files beside the folder, then move them into its place, all or none."""
-    folder = Path(folder).absolute()
-    others = {path.name for path in folder.iterdir()} - set(files) if folder.exists() else set()
-    if others:
-        raise FileExistsError(f"{folder} holds other things ({min(others)}), which would be lost: name a new folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as beside:
-        new, old = Path(beside, "new"), Path(beside, "old")
-        new.mkdir()
-        for name, content in files.items():
-            (new / name).write_bytes(content)
-        if folder.exists():
-            folder.rename(old)
-        try:
-            new.rename(folder)
-        except BaseException:
-            if old.exists():
-                old.rename(folder)
-            raise
-    return folder

@@ -108,6 +108,6 @@ class Method:
         for module, name in self._children:
             delattr(module, name)
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(self._requires_grad[name])
+            parameter.requires_grad_(self._requires_grad.get(name, True))
         delattr(model, _RECORD)
         return model

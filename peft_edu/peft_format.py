@@ -3,25 +3,26 @@
     base_model.model.<module>.lora_A.weight  (r, in)        base_model.model.<module>.lora_B.weight  (out, r)
 
 peft has one pair a module. Where a module holds n maps one under the other (GPT-2's c_attn: query, key, value), the
-pairs of our k targets become one pair of rank k r; and a pair of peft's comes back as one for each of the n maps:
+pairs of our k targets are written as one pair of rank k r, and a pair of peft's is read as one for each of the n maps:
 
     A = A_1        B = B_1   0     (targets 1 and 3 of n = 3)        A_i = A
-        A_3             0    0                                       B_i = those rows of B that belong to map i
+        A_3             0    0                                       B_i = the rows of B that belong to map i
                         0   B_3
 
-Both keep the function, to the last digit of float64. alpha grows with the rank, so that alpha / r stays.
+The function stays the same; alpha is written as k alpha, so that alpha / r stays too.
 """
 
 from collections import defaultdict
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from peft_edu.anatomy import ROLES, LinearMap, head, linear_maps
-from peft_edu.checkpoint import as_json, attach_and_fill, make_method, pack, read_bytes, read_json, unpack, write_folder
+from peft_edu.checkpoint import attach_and_fill, make_method
+from peft_edu.files import json_bytes, read_bytes, read_json, read_tensors, tensor_bytes, write_folder
 from peft_edu.lora import LoRA, LowRankUpdate
 from peft_edu.method import attached
 
@@ -40,26 +41,27 @@ def to_peft(model: PreTrainedModel, folder: str | Path) -> Path:
         raise TypeError(f"only LoRA can be written for peft, but {method or 'nothing'} is attached to this model")
     names = {module: name for name, module in model.named_modules()}
     heads = [names[part] for part in head(model)]
-    pairs, ranks = {}, {}
-    for module, updates in _by_module(method).items():
-        pairs[f"{names[module]}.lora_A.weight"], pairs[f"{names[module]}.lora_B.weight"] = _stack(module, updates)
-        ranks[updates[0][0].name] = method.rank * len(updates)
-    learned = {name: value for name, value in model.state_dict().items() if name.startswith(tuple(heads))}
-    rank = max(ranks.values())
-    others = {name: each for name, each in ranks.items() if each != rank}
+    modules = defaultdict(list)
+    for target, update in method.updates:
+        modules[target.module].append((target, update))
+    k = max(len(updates) for updates in modules.values())
+    tensors = {
+        f"{name}.{key}": value for name in heads for key, value in model.get_submodule(name).state_dict().items()
+    }
+    for module, updates in modules.items():
+        A, B = _stack(updates, k * method.rank)
+        tensors |= {f"{names[module]}.lora_A.weight": A, f"{names[module]}.lora_B.weight": B}
     config = {
         "peft_type": "LORA",
-        "r": rank,
-        "lora_alpha": method.alpha * rank / method.rank,
-        "rank_pattern": others,
-        "alpha_pattern": {name: method.alpha * each / method.rank for name, each in others.items()},
+        "r": k * method.rank,
+        "lora_alpha": k * method.alpha,
         "lora_dropout": method.dropout,
-        "target_modules": sorted(ranks),
-        "fan_in_fan_out": isinstance(method.updates[0][0].module, Conv1D),
+        "target_modules": sorted({target.name for target, _ in method.updates}),
+        "fan_in_fan_out": isinstance(next(iter(modules)), Conv1D),
         "modules_to_save": heads or None,
     }
-    tensors = {PREFIX + name: value for name, value in (pairs | learned).items()}
-    return write_folder(folder, {CONFIG: as_json(config), TENSORS: pack(tensors)})
+    tensors = {PREFIX + name: value for name, value in tensors.items()}
+    return write_folder(folder, {CONFIG: json_bytes(config), TENSORS: tensor_bytes(tensors)})
 
 
 def from_peft(model: PreTrainedModel, folder: str | Path) -> PreTrainedModel:
@@ -72,25 +74,21 @@ def from_peft(model: PreTrainedModel, folder: str | Path) -> PreTrainedModel:
     beyond = [option for option in BEYOND if config.get(option)] + ["init_lora_weights"] * (start not in PLAIN_STARTS)
     if beyond:
         raise ValueError(f"{config_file} sets {beyond[0]} to {config[beyond[0]]!r}, which LoRA here does not have")
-    learned, targets = _unstack(model, unpack(read_bytes(tensor_file), tensor_file))
+    learned, targets = _unstack(model, read_tensors(read_bytes(tensor_file), tensor_file))
     fields = {"rank": config.get("r"), "alpha": config.get("lora_alpha"), "dropout": config.get("lora_dropout", 0.0)}
     method = make_method("LoRA", fields | {"targets": targets}, config_file)
     return attach_and_fill(method, model, learned)
 
 
-def _by_module(method: LoRA) -> dict[nn.Module, list[tuple[LinearMap, LowRankUpdate]]]:
-    groups = defaultdict(list)
-    for target, update in method.updates:
-        groups[target.module].append((target, update))
-    return groups
-
-
-def _stack(module: nn.Module, updates: list[tuple[LinearMap, LowRankUpdate]]) -> tuple[Tensor, Tensor]:
-    """One pair for the whole module: A (k r, in) and B (out, k r)."""
-    A = torch.cat([update.A.detach() for _, update in updates])
-    B = A.new_zeros(module.weight.numel() // A.shape[1], len(A))
-    for columns, (target, update) in zip(torch.arange(len(A)).chunk(len(updates)), updates, strict=True):
-        B[target.rows, columns] = update.B.detach()
+@torch.no_grad()
+def _stack(updates: list[tuple[LinearMap, LowRankUpdate]], rank: int) -> tuple[Tensor, Tensor]:
+    """One pair for the whole module, A (rank, in) and B (out, rank), filled up with zeros."""
+    weight, first = updates[0][0].module.weight, updates[0][1].A
+    A = first.new_zeros(rank, first.shape[1])
+    B = first.new_zeros(weight.numel() // first.shape[1], rank)
+    for i, (target, update) in enumerate(updates):
+        part = slice(i * len(first), (i + 1) * len(first))
+        A[part], B[target.rows, part] = update.A, update.B
     return A, B
 
 

@@ -89,11 +89,12 @@ def test_there_and_back(tmp_path):
     assert all(torch.equal(value, trainable(model)[name]) for name, value in trainable(again).items())
 
 
-def test_gpt2s_stacked_pairs_come_back_with_the_larger_rank(tmp_path):
-    model = LoRA(rank=2, alpha=6).attach(base("gpt2", "language"))
+@pytest.mark.parametrize("targets, k", [(("value",), 1), (("query", "value"), 2), (ALL, 3)])
+def test_gpt2s_stacked_pairs_come_back_with_the_larger_rank(targets, k, tmp_path):
+    model = LoRA(rank=2, alpha=6, targets=targets).attach(base("gpt2", "language"))
     move(model)
     again = from_peft(base("gpt2", "language"), to_peft(model, tmp_path / "ours"))
-    assert (attached(again).rank, attached(again).alpha) == (4, 12)
+    assert (attached(again).rank, attached(again).alpha) == (k * 2, k * 6)
     assert torch.allclose(logits(again, "language"), logits(model, "language"), atol=1e-12)
 
 

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 
@@ -5,11 +6,15 @@ import numpy as np
 import pytest
 import torch
 from families import batch, tiny
+from lab_models import save_model
 from torch.utils.data import DataLoader
 from transformers import get_linear_schedule_with_warmup
 
 import peft_edu
-from peft_edu import FullFineTuning, HeadOnly, LoRA, evaluate, fit, seed, trainable
+from peft_edu import FullFineTuning, HeadOnly, LoRA, evaluate, fit, load, seed, trainable
+from peft_edu.lab import backbone
+from peft_edu.method import attached
+from peft_edu.train.__main__ import main
 
 CLASSIFY = [batch("classify", seed) for seed in range(4)]
 
@@ -214,3 +219,15 @@ def test_the_command_line_says_what_it_takes():
     out = subprocess.run([sys.executable, "-m", "peft_edu.train", "--help"], capture_output=True, text=True, check=True)
     assert "--backbone" in out.stdout and "--task" in out.stdout
     assert "Warning" not in out.stderr
+
+
+def test_the_command_line_trains_measures_and_saves(tmp_path, monkeypatch, capsys):
+    save_model(tmp_path / "model", "bert")
+    rows = ["text\tlabel"] + [f"the food was {word}\t{word}" for word in ("good", "bad")] * 10
+    (tmp_path / "words.tsv").write_text("\n".join(rows))
+    arguments = f"--backbone {tmp_path}/model --task {tmp_path}/words.tsv --steps 3 --out {tmp_path}/out"
+    monkeypatch.setattr(sys, "argv", ["train", *arguments.split(), "--method", "LoRA", "rank=2", "targets=query,key"])
+    main()
+    assert re.search(r"^290 of .* trained.*\nloss 0.*\ntest accuracy [01]\.\d+\nsaved in", capsys.readouterr().out)
+    model, _ = backbone(tmp_path / "model", head="classify", labels=["bad", "good"])
+    assert attached(load(model, tmp_path / "out")) == LoRA(rank=2, targets=("query", "key"))

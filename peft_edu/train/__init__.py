@@ -95,14 +95,12 @@ def evaluate(model: PreTrainedModel, batches: Iterable[Batch], metric: Callable 
 
 
 def _groups(model: PreTrainedModel, lr: float, head_lr: float | None) -> list[dict]:
-    """Parameters for the optimiser: one group, or two where the head has a rate of its own."""
-    learned = list(trainable(model).values())
-    if head_lr is None:
-        return [{"params": learned, "lr": lr}]
+    """What is trained, as the optimiser takes it: the head may have a rate of its own."""
     heads = {parameter for part in head(model) for parameter in part.parameters()}
+    learned = trainable(model).values()
     return [
         {"params": [parameter for parameter in learned if parameter not in heads], "lr": lr},
-        {"params": [parameter for parameter in learned if parameter in heads], "lr": head_lr},
+        {"params": [parameter for parameter in learned if parameter in heads], "lr": head_lr or lr},
     ]
 
 
