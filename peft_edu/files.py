@@ -1,7 +1,7 @@
 """Folders from strangers and folders for strangers: read with suspicion, written all or nothing.
 
-Only JSON and safetensors are read, which hold no code, and no path is ever taken from a file. So what is damaged or made
-up can do no more than be refused.
+Only JSON and safetensors are read, which hold no code, and no path is ever taken from a file. So what is damaged or
+made up can do no more than be refused.
 """
 
 import json

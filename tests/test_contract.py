@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 from families import LANGUAGE_MODELS, PAD, SIZES, batch, tiny
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 from peft_edu import BitFit, FullFineTuning, HeadOnly, LoRA, TopBlocks, fit, load, save, trainable
+from peft_edu.anatomy import head
 from peft_edu.method import Method, attached
 
 METHODS = [
@@ -105,6 +106,20 @@ class TestContract:
         before = logits(model, batch("classify"))
         replace(method).attach(model)
         assert torch.equal(logits(model, batch("classify")), before)
+
+    def test_the_base_is_frozen_but_for_the_head_and_what_it_unfreezes(self, method, family, monkeypatch):
+        model, method, asked = tiny(family, "classify"), replace(method), []
+        base = set(model.parameters())
+
+        def unfreeze(part):
+            asked.append(part)
+            Method.unfreeze(method, part)
+
+        monkeypatch.setattr(method, "unfreeze", unfreeze)
+        method.attach(model)
+        expected = {each for part in asked for each in (part.parameters() if isinstance(part, nn.Module) else [part])}
+        assert {parameter for parameter in base if parameter.requires_grad} == expected
+        assert all(parameter in expected for part in head(model) for parameter in part.parameters())
 
     def test_gradients_reach_what_is_trained_and_nothing_else(self, method, family):
         model = replace(method).attach(tiny(family, "classify"))

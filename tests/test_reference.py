@@ -1,7 +1,7 @@
 """LoRA beside the libraries that a reader already trusts, in float64: output, every gradient, three optimiser steps.
 
-alpha / r is a power of two. Multiplying with it is exact, so that it does not matter whether the output is scaled (peft)
-or B (ours). A last digit would matter: the norms of T5, Llama and Qwen2 compute in float32 even in a float64 model.
+alpha / r is a power of two. Multiplying with it is exact, so that it does not matter whether the output is scaled, as
+peft does, or B, as we do. A last digit would: the norms of T5, Llama and Qwen2 compute in float32 in any model.
 """
 
 import loralib
