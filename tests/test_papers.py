@@ -3,52 +3,40 @@
 `data/papers.csv` holds what was published and where. A count that the paper prints wrongly is asserted to be wrong.
 """
 
-import csv
 import re
 
 import pytest
 
-from peft_edu import BitFit, FullFineTuning, LoRA, TopBlocks, count
-from peft_edu.lab import architecture
-from peft_edu.lab.paths import data_path
+from peft_edu import LoRA, count
+from peft_edu.lab import architecture, paper_counts
+from peft_edu.lab.papers import METHODS, published, recount
 
-ROLES = {"q": "query", "k": "key", "v": "value"}
-
-
-def lora(setting):
-    rank, targets = re.fullmatch(r"r=(\d+) (.+)", setting).groups()
-    return LoRA(rank=int(rank), targets=tuple(ROLES.get(role, role) for role in targets.split(",")))
+ROWS = [row for _, row in published().iterrows()]
 
 
-RECIPES = {
-    "lora": lora,
-    "bitfit": lambda setting: BitFit(),
-    "full": lambda setting: FullFineTuning(),
-    "top-2 blocks": lambda setting: TopBlocks(2),
-}
-
-
-def rows():
-    with open(data_path("papers.csv"), encoding="utf-8", newline="") as file:
-        return [row for row in csv.DictReader(file) if row["method"] in RECIPES]
-
-
-def rounds_to(number: int, published: str) -> bool:
+def rounds_to(number: int, printed: str) -> bool:
     """Is it what the paper printed, to the last digit that the paper printed?"""
-    digits, unit = re.fullmatch(r"([\d.]+)([KM]?)", published).groups()
+    digits, unit = re.fullmatch(r"([\d.]+)([KM]?)", printed).groups()
     decimals = len(digits.partition(".")[2])
     return f"{number / {'': 1, 'K': 1e3, 'M': 1e6}[unit]:.{decimals}f}" == digits
 
 
-@pytest.mark.parametrize("row", rows(), ids=lambda row: f"{row['model']}-{row['method']}-{row['setting']}")
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.model}-{row.method}-{row.setting}")
 def test_the_count_of_the_paper(row):
-    model = RECIPES[row["method"]](row["setting"]).attach(architecture(row["model"]))
-    assert count(model).trainable == int(row["trainable"])
-    assert rounds_to(count(model).trainable, row["published_as"]) == (row["agrees"] == "yes")
+    counted = recount(row)
+    assert counted == int(row.trainable)
+    assert rounds_to(counted, row.published_as) == (row.agrees == "yes")
 
 
 def test_every_method_that_has_published_counts_is_recomputed():
-    assert {row["method"] for row in rows()} == set(RECIPES) and len(rows()) == 11
+    assert {row.method for row in ROWS} == set(METHODS) and len(ROWS) == 11
+
+
+def test_a_lesson_shows_the_counts_beside_the_print():
+    table = paper_counts("lora")
+    assert table.loc["gpt2-medium", ["counted", "printed"]].tolist() == ["393,216", "0.35M"]
+    with pytest.raises(ValueError, match="no published counts for 'dora'"):
+        paper_counts("dora")
 
 
 def test_a_count_does_not_depend_on_the_task_head():

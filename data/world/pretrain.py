@@ -7,7 +7,7 @@ A run is resumable: every PROBE_EVERY steps its state goes to the work folder, a
 import math
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -98,49 +98,46 @@ def build_bert(tokenizer: Tokenizer, width: int = 128, layers: int = 4, heads: i
     return model
 
 
-def segments(documents: list[tuple[str, str]], r: Random) -> list[tuple[str, str | None, int]]:
-    """(first, second, label): a document cut in two; half the time the second part is of another one of its kind.
+def segments(documents: list[tuple[str, str]], r: Random) -> list[tuple[str, int]]:
+    """(text, label). A fifth of the documents are cut in two at a [SEP], and half of these get another second part.
 
-    Label 0: it follows, 1: it does not (BERT's next sentence prediction). A third of the documents stay whole, label
-    -100: later tasks show single sentences too.
+    Label 0: it follows, 1: it does not (BERT's next sentence prediction), -100: a whole document. With two thirds cut,
+    a third of all contexts were spoilt, and words were not learned from their context in time.
     """
-    cut = []
+    cut: list[tuple[str, str, str]] = []
     for kind, text in documents:
         sentences = re.split(r"(?<=[.!?]) ", text)
-        whole = len(sentences) < 2 or r.random() < 1 / 3
-        middle = None if whole else r.randint(1, len(sentences) - 1)
-        cut.append((kind, " ".join(sentences[:middle]), None if whole else " ".join(sentences[middle:])))
+        middle = r.randint(1, len(sentences) - 1) if len(sentences) > 1 and r.random() < 0.2 else len(sentences)
+        cut.append((kind, " ".join(sentences[:middle]), " ".join(sentences[middle:])))
     others: dict[str, list[str]] = {}
     for kind, _, second in cut:
-        if second:
-            others.setdefault(kind, []).append(second)
-    return [
-        (first, None, -100)
-        if second is None
-        else (first, second, 0)
-        if r.random() < 0.5
-        else (first, r.choice(others[kind]), 1)
-        for kind, first, second in cut
-    ]
+        others.setdefault(kind, []).extend([second] if second else [])
+    parts = []
+    for kind, first, second in cut:
+        label = r.randint(0, 1) if second else -100
+        second = r.choice(others[kind]) if label == 1 else second
+        parts.append((f"{first} [SEP] {second}" if second else first, label))
+    return parts
 
 
 def masked_pairs(tokenizer: Tokenizer, documents: list[tuple[str, str]], seed: int, size: int = 64) -> Iterator[dict]:
-    """Batches of similar length, a quarter of the tokens to be guessed: 80% masked, 10% replaced, 10% as they are."""
+    """Batches of documents of similar length, in another order in each epoch."""
     r, generator = Random(seed), torch.Generator().manual_seed(seed)
-    special = torch.tensor(tokenizer.all_special_ids)
     while True:
         documents = r.sample(documents, len(documents))
         for start in range(0, len(documents) - size * 32 + 1, size * 32):
-            parts = segments(documents[start : start + size * 32], r)
-            parts.sort(key=lambda part: len(part[0]) + len(part[1] or ""))
+            parts = sorted(segments(documents[start : start + size * 32], r), key=lambda part: len(part[0]))
             for i in r.sample(range(0, len(parts), size), 32):
-                first, second, follows = zip(*parts[i : i + size], strict=True)
-                yield mask(tokenizer, list(first), [text or "" for text in second], follows, special, generator, r)
+                texts, follows = zip(*parts[i : i + size], strict=True)
+                yield masked(tokenizer, texts, follows, generator, r)
 
 
-def mask(tokenizer, first, second, follows, special, generator, r) -> dict:
-    batch = dict(tokenizer(first, second, return_tensors="pt", padding=True, return_token_type_ids=True))
-    ids = batch["input_ids"]
+def masked(tokenizer: Tokenizer, texts: Sequence[str], follows: Sequence[int], generator, r: Random) -> dict:
+    """A quarter of the tokens are to be guessed: 80% of them masked, 10% replaced, 10% as they are."""
+    batch = tokenizer(list(texts), return_tensors="pt", padding=True)
+    ids, special = batch["input_ids"], torch.tensor(tokenizer.all_special_ids)
+    end = ids == tokenizer.sep_token_id
+    second_part = ((end.cumsum(1) - end.long()).clamp(max=1)) * batch["attention_mask"]
     guessed = (torch.rand(ids.shape, generator=generator) < 0.25) & ~torch.isin(ids, special)
     labels = ids.masked_fill(~guessed, -100)
     dice = torch.rand(ids.shape, generator=generator)
@@ -148,9 +145,15 @@ def mask(tokenizer, first, second, follows, special, generator, r) -> dict:
     swapped = guessed & (dice >= 0.9)
     ids[swapped] = torch.randint(len(special), len(tokenizer), (int(swapped.sum()),), generator=generator)
     # Texts are shorter than the position table. Some batches start further right: late positions need training too.
-    shift = r.randint(0, POSITIONS - ids.shape[1]) if r.random() < 0.1 else 0
-    positions = torch.arange(shift, shift + ids.shape[1])[None]
-    return batch | {"position_ids": positions, "labels": labels, "next_sentence_label": torch.tensor(follows)}
+    shift = r.randint(0, POSITIONS - ids.shape[1]) if r.random() < 0.05 else 0
+    return {
+        "input_ids": ids,
+        "attention_mask": batch["attention_mask"],
+        "token_type_ids": second_part,
+        "position_ids": torch.arange(shift, shift + ids.shape[1])[None],
+        "labels": labels,
+        "next_sentence_label": torch.tensor(follows),
+    }
 
 
 def masked_and_next_sentence_loss(model: PreTrainedModel, batch: dict) -> torch.Tensor:

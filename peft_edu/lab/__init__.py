@@ -5,8 +5,16 @@ from peft_edu.lab.backbones import backbone, card, complete
 from peft_edu.lab.cards import FreezingCard, RankCard
 from peft_edu.lab.check import check
 from peft_edu.lab.display import show
+from peft_edu.lab.installation import self_check
+from peft_edu.lab.language import held_out, language_loss
+from peft_edu.lab.measure import backward_cost, median_times
+from peft_edu.lab.memory import training_memory
 from peft_edu.lab.model_map import draw
+from peft_edu.lab.papers import paper_counts
 from peft_edu.lab.predict import predict
+from peft_edu.lab.pretraining import pretraining_figure, pretraining_log
+from peft_edu.lab.recipes import finetune, recipe
+from peft_edu.lab.results import results, scores, stored
 from peft_edu.lab.tasks import task
 from peft_edu.lab.widgets import TrainerCard
 
@@ -16,11 +24,25 @@ __all__ = [
     "TrainerCard",
     "architecture",
     "backbone",
+    "backward_cost",
     "card",
     "check",
     "complete",
     "draw",
+    "finetune",
+    "held_out",
+    "language_loss",
+    "median_times",
+    "paper_counts",
     "predict",
+    "pretraining_figure",
+    "pretraining_log",
+    "recipe",
+    "results",
+    "scores",
+    "self_check",
     "show",
+    "stored",
     "task",
+    "training_memory",
 ]

@@ -64,7 +64,7 @@ def card(name: str | os.PathLike) -> Text:
     model, tokenizer = backbone(name)
     config, count = model.config, sum(p.numel() for p in model.parameters())
     lines = [
-        f"{name}: {type(model).__name__}, {count:,} parameters",
+        f"{Path(name).name}: {type(model).__name__}, {count:,} parameters",
         f"{config.num_hidden_layers} blocks of width {config.hidden_size}, {config.num_attention_heads} heads, "
         f"a vocabulary of {config.vocab_size:,} tokens",
     ]

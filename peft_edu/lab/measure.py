@@ -1,0 +1,50 @@
+"""What a step costs: time of a forward pass, operations of a backward pass, and what is kept for it."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class BackwardCost:
+    operations: int  # multiplications and additions in matrix products
+    kept: int  # bytes of activations that forward keeps for backward
+
+
+def backward_cost(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> BackwardCost:
+    """Count one backward pass. The same on every machine, unlike seconds."""
+    activations: dict[int, int] = {}
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            activations[storage.data_ptr()] = storage.nbytes()  # views of one storage are kept once
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = model(**batch).loss
+    with FlopCounterMode(display=False) as counter:
+        loss.backward()
+    model.zero_grad(set_to_none=True)
+    return BackwardCost(counter.get_total_flops(), sum(activations.values()))
+
+
+@torch.no_grad()
+def median_times(
+    models: Mapping[str, PreTrainedModel], batch: Mapping[str, Tensor], rounds: int = 60
+) -> dict[str, float]:
+    """Median seconds of a forward pass. The models take turns, so that a busy moment meets all of them."""
+    seconds: dict[str, list[float]] = {name: [] for name in models}
+    for _ in range(rounds):
+        for name, model in models.items():
+            start = time.perf_counter()
+            model(**batch)
+            seconds[name].append(time.perf_counter() - start)
+    return {name: median(times[len(times) // 5 :]) for name, times in seconds.items()}  # without the first, cold rounds

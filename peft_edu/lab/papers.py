@@ -1,0 +1,48 @@
+"""What the papers print about parameter counts, and what is counted by attaching each method to the paper's model."""
+
+import re
+
+import pandas as pd
+
+from peft_edu import BitFit, FullFineTuning, LoRA, TopBlocks, count
+from peft_edu.lab.architectures import architecture
+from peft_edu.lab.paths import data_path
+from peft_edu.method import Method
+
+ROLES = {"q": "query", "k": "key", "v": "value"}
+
+
+def _lora(setting: str) -> LoRA:
+    rank, targets = re.fullmatch(r"r=(\d+) (.+)", setting).groups()
+    return LoRA(rank=int(rank), targets=tuple(ROLES.get(role, role) for role in targets.split(",")))
+
+
+METHODS = {
+    "lora": _lora,
+    "bitfit": lambda setting: BitFit(),
+    "full": lambda setting: FullFineTuning(),
+    "top-2 blocks": lambda setting: TopBlocks(2),
+}
+
+
+def published() -> pd.DataFrame:
+    """Every row of data/papers.csv whose method the package has: source, model, method, setting, figure as printed."""
+    rows = pd.read_csv(data_path("papers.csv"), dtype=str)
+    return rows[rows.method.isin(METHODS)].reset_index(drop=True)
+
+
+def recount(row: pd.Series) -> int:
+    """Attach the row's method to the row's model, and count."""
+    method: Method = METHODS[row.method](row.setting)
+    return count(method.attach(architecture(row.model))).trainable
+
+
+def paper_counts(method: str) -> pd.DataFrame:
+    """The papers' figures for one method, and ours: counted on models of the papers' sizes, without weights."""
+    rows = published()
+    if method not in set(rows.method):
+        raise ValueError(f"no published counts for {method!r}; there are some for {', '.join(rows.method.unique())}")
+    rows = rows[rows.method == method]
+    counted = [f"{recount(row):,}" for _, row in rows.iterrows()]
+    table = {"model": rows.model, "setting": rows.setting, "counted": counted, "printed": rows.published_as}
+    return pd.DataFrame(table).set_index("model")

@@ -1,0 +1,103 @@
+"""The world comes out of its seed byte for byte, and nothing of a task stands in the corpus."""
+
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from transformers import AutoTokenizer
+
+from data.world import corpus, pretrain, probes, vocabulary
+from data.world.__main__ import CHECKSUMS, DATA, make_corpora, make_data
+from peft_edu.lab import backbone, task
+
+MODELS, TASKS = sorted(pretrain.RECIPES), ["reviews", "tables"]
+PATTERNS = ("models/*/tokenizer*.json", "tasks/*/*")
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for pattern in PATTERNS for path in folder.glob(pattern)}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """All of `make data`, from nothing, in another folder."""
+    folder = tmp_path_factory.mktemp("made")
+    make_data(folder, work=folder)
+    return folder
+
+
+def test_make_data_gives_the_committed_bytes(made):
+    committed = files(DATA)
+    again = files(made)
+    assert sorted(again) == sorted(committed)
+    assert [name for name in again if again[name] != committed[name]] == []
+
+
+def test_a_changed_corpus_is_refused(made, monkeypatch, tmp_path):
+    sums = json.loads(CHECKSUMS.read_text()) | {"encoder": "0" * 64}
+    (tmp_path / "sums.json").write_text(json.dumps(sums))
+    monkeypatch.setattr("data.world.__main__.CHECKSUMS", tmp_path / "sums.json")
+    monkeypatch.setattr(corpus, "write", lambda mix, path: None)
+    with pytest.raises(SystemExit, match="the encoder corpus has changed"):
+        make_corpora(made)
+
+
+def test_no_row_of_a_task_stands_in_the_corpus_or_in_two_splits(made):
+    documents = "\n".join((made / f"{mix}.txt").read_text() for mix in corpus.SHARES)
+    for name in TASKS:
+        rows = [row for split in task(name).splits.values() for row in split]
+        inputs = [row.get("text") or row["source"] for row in rows]
+        assert len(set(inputs)) == len(inputs)
+        for text in inputs + [row["target"] for row in rows if "target" in row]:
+            assert text not in documents, text
+
+
+@pytest.mark.parametrize("mix", corpus.SHARES)
+def test_the_corpus_has_no_format_and_no_label_of_a_task(made, mix):
+    documents = (made / f"{mix}.txt").read_text()
+    assert "|" not in documents and " :" not in documents
+    for label in task("reviews").labels:
+        assert not re.search(rf"\b{label}\b", documents, re.IGNORECASE), label
+    assert not re.search(r"\bwe were at \w+, an? \w+ next to\b", documents, re.IGNORECASE)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_name_and_fact_is_one_token(name):
+    tokenizer = AutoTokenizer.from_pretrained(DATA / "models" / name)
+    assert [word for word in vocabulary.one_token_words() if len(tokenizer.tokenize(word)) != 1] == []
+
+
+def test_reviews_is_balanced_and_hard_for_counts_of_words():
+    data = task("reviews")
+    for split, rows in data.splits.items():
+        assert 0.45 < sum(row["label"] for row in rows) / len(rows) < 0.55, split
+    assert data.baselines["bag of words"] < 0.65
+
+
+def test_unseen_venues_stand_in_no_training_row():
+    data = task("tables")
+    venues = {
+        split: {row["slots"][key] for row in rows for key in ("name", "near") if key in row["slots"]}
+        for split, rows in data.splits.items()
+    }
+    assert not venues["unseen"] & (venues["train"] | venues["validation"] | venues["test"])
+    assert venues["test"] <= venues["train"]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_shipped_model_passes_its_probes(name):
+    model, tokenizer = backbone(name)
+    mix = pretrain.RECIPES[name].mix
+    assert probes.missed(probes.probe(model, tokenizer, mix), mix) == {}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_two_seeds_of_two_pass(name):
+    """A recipe must not rest on a lucky seed: the log that ships holds both runs."""
+    log = pd.read_csv(DATA / "models" / name / "probes.csv")
+    ends = log.groupby("seed").last()
+    assert len(ends) >= 2
+    for _, end in ends.iterrows():
+        assert probes.missed(end.to_dict(), pretrain.RECIPES[name].mix) == {}
