@@ -4,6 +4,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     BertConfig,
     BertForMaskedLM,
+    BertForSequenceClassification,
     GPT2Config,
     GPT2LMHeadModel,
     PreTrainedTokenizerFast,
@@ -59,3 +60,15 @@ def save_model(folder, kind: str, readme: str = ""):
     if readme:
         (folder / "README.md").write_text(readme, encoding="utf-8")
     return folder
+
+
+def gpt2():
+    return GPT2LMHeadModel(
+        GPT2Config(vocab_size=50, n_embd=32, n_layer=3, n_head=2, n_positions=32, bos_token_id=0, eos_token_id=0)
+    )
+
+
+def bert_classifier():
+    return BertForSequenceClassification(
+        BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=3, num_attention_heads=2, intermediate_size=32)
+    )

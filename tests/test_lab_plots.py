@@ -5,23 +5,13 @@ import io
 
 import numpy as np
 import pytest
+from lab_models import bert_classifier, gpt2
 from PIL import Image
-from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel
 
 from peft_edu import BitFit, FullFineTuning, LoRA, TopBlocks, count
 from peft_edu.lab import architecture, display, model_map, plots, style
 
 SEEDS = {1: [0.80, 0.82], 2: [0.85, 0.86], 4: [0.88, 0.90]}
-
-
-def gpt2():
-    return GPT2LMHeadModel(GPT2Config(vocab_size=100, n_embd=16, n_layer=3, n_head=2, n_positions=32))
-
-
-def bert():
-    return BertForSequenceClassification(
-        BertConfig(vocab_size=100, hidden_size=16, num_hidden_layers=3, num_attention_heads=2, intermediate_size=32)
-    )
 
 
 FIGURES = {
@@ -53,7 +43,7 @@ def test_every_figure_has_the_one_size_and_the_same_pixels_each_time(name):
 
 
 def test_all_of_the_model_is_on_the_map():
-    for model in (gpt2(), bert(), architecture("t5-v1.1-small"), architecture("Llama-3.2-1B")):
+    for model in (gpt2(), bert_classifier(), architecture("t5-v1.1-small"), architecture("Llama-3.2-1B")):
         found = model_map.parts(model)
         drawn = sum(p.numel() for p in model.parameters())
         biases = sum(p.numel() for name, p in model.named_parameters() if name.endswith("bias"))
@@ -64,7 +54,7 @@ def test_the_map_shows_lora_beside_the_maps_that_it_changes():
     model = LoRA(rank=2, targets=("query", "value")).attach(gpt2())
     blocks = [part for part in model_map.parts(model) if part.kind == "block"]
     beside = {slab.name: slab.beside for slab in blocks[0].slabs}
-    assert beside == {"query": 64, "key": 0, "value": 64, "output": 0, "up": 0, "down": 0, "norm": 0}
+    assert beside == {"query": 128, "key": 0, "value": 128, "output": 0, "up": 0, "down": 0, "norm": 0}
     assert sum(slab.beside for part in blocks for slab in part.slabs) == count(model).trainable
     assert not any(slab.trained for part in blocks for slab in part.slabs)
 
@@ -87,7 +77,7 @@ def test_the_map_shows_lora_beside_the_maps_that_it_changes():
     ],
 )
 def test_the_map_in_words(method, words):
-    assert model_map.describe(model_map.parts(method.attach(bert()))) == f"Model map. {words}"
+    assert model_map.describe(model_map.parts(method.attach(bert_classifier()))) == f"Model map. {words}"
 
 
 def test_no_column_of_a_large_model_leaves_the_page():
