@@ -35,9 +35,9 @@ def size(model):
 
 @pytest.mark.parametrize("name", architectures())
 def test_sizes_are_the_published_ones(name):
-    start = time.perf_counter()
+    start = time.process_time()  # not the clock on the wall: other tests may run beside this one
     model = architecture(name)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 1
     assert {p.device.type for p in model.parameters()} == {"meta"}
     if name in PUBLISHED:
         assert size(model) == PUBLISHED[name]
