@@ -4,7 +4,6 @@ Muon (Jordan et al. 2024) for the matrices inside the blocks and AdamW for the r
 A run is resumable: every PROBE_EVERY steps its state goes to the work folder, and the batches depend on the seed alone.
 """
 
-import math
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -170,10 +169,6 @@ def trapezoid(progress: float) -> float:
     return min(1.0, 2 * (1 - progress))
 
 
-def cosine(progress: float) -> float:
-    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress))
-
-
 RECIPES = {
     "tiny-gpt2": Recipe(
         "decoder",
@@ -191,10 +186,10 @@ RECIPES = {
         build_bert,
         masked_pairs,
         masked_and_next_sentence_loss,
-        steps=6000,
+        steps=12000,
         muon={"lr": 3e-3, "adjust_lr_fn": "match_rms_adamw"},
         adamw={"lr": 3e-3},
-        schedule=cosine,
+        schedule=trapezoid,
         warmup=150,
     ),
 }

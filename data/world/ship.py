@@ -7,9 +7,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 import transformers
-from matplotlib.figure import Figure
 
-from peft_edu.lab import plots
+from peft_edu.lab import pretraining_figure, style
 
 from .pretrain import RECIPES, Recipe
 from .probes import GATES, missed
@@ -39,13 +38,8 @@ def ship(name: str, runs: list[Path], folder: Path) -> None:
         shutil.copy(runs[0] / file, folder / file)
     log = pd.concat(logs)
     log.to_csv(folder / "probes.csv", index=False)
-    picture(log, mix).savefig(folder / "pretraining.png")
+    (folder / "pretraining.png").write_bytes(style.png(pretraining_figure(log)))
     (folder / "README.md").write_text(card(name, RECIPES[name], log), encoding="utf-8")
-
-
-def picture(log: pd.DataFrame, mix: str) -> Figure:
-    """The held-out loss, and beside it the abilities, over the tokens seen: one line a seed."""
-    return plots.pretraining(log, list(GATES[mix]))
 
 
 def card(name: str, recipe: Recipe, log: pd.DataFrame) -> str:
@@ -62,6 +56,7 @@ def card(name: str, recipe: Recipe, log: pd.DataFrame) -> str:
 {about}
 
 Pretrained on: a small English world of reviews, visits, notes and biographies (see ../../README.md)
+
 Example: `{example}`
 
 ![Held-out loss and probes over the tokens seen](pretraining.png)
