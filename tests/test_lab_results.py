@@ -1,11 +1,9 @@
-"""The stored sweeps: what a lesson shows of them, and that the recipes hold what validation chose."""
+"""The stored sweeps: what a lesson shows of them."""
 
 import pandas as pd
 import pytest
 
-from data.world import study
 from peft_edu.lab import recipe, results, scores, stored
-from peft_edu.lab.recipes import RECIPES
 
 COLUMNS = [
     "task",
@@ -61,18 +59,3 @@ def test_what_is_not_stored_is_named(little):
 def test_an_unknown_recipe_lists_the_known_ones():
     with pytest.raises(ValueError, match="no recipe for 'LoRA r=3' on 'reviews'; known are from scratch, head only"):
         recipe("reviews", "LoRA r=3")
-
-
-@pytest.mark.parametrize("task", study.STUDIES)
-def test_the_stored_study_is_complete(task):
-    runs = stored(task)
-    found = set(runs[study.KEY].itertuples(index=False, name=None))
-    assert found == set(study.candidates(task)) | set(study.repeats(runs))
-    assert sorted(runs.columns) == sorted(COLUMNS)
-
-
-@pytest.mark.parametrize("task", study.STUDIES)
-def test_recipes_hold_what_validation_chose(task):
-    best = results(task).groupby("row")[["lr", "steps"]].first()
-    for row, chosen in RECIPES[task].items():
-        assert (chosen.lr, chosen.steps) == tuple(best.loc[row]), row

@@ -254,7 +254,6 @@ def run(name: str, tokenizer: Tokenizer, path: Path, work: Path, seed: int) -> P
             pd.DataFrame(at["log"]).to_csv(folder / "probes.csv", index=False)
             save(folder / "state.pt", model, opts, at)
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""From runs that pass their probes to a folder in data/models: weights, tokenizer, log, and a model card."""
+"""From runs that pass their probes to a folder in data/models: weights, log, and a model card."""
 
 import platform
 import shutil
@@ -34,8 +34,8 @@ def ship(name: str, runs: list[Path], folder: Path) -> None:
         if fails := missed(log.iloc[-1].to_dict(), mix):
             raise SystemExit(f"{run} does not pass its probes, so {name} does not ship (reached, asked): {fails}")
     folder.mkdir(parents=True, exist_ok=True)
-    for file in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(runs[0] / file, folder / file)
+    for file in ("config.json", "model.safetensors"):  # the tokenizer is there: `make data` writes it
+        shutil.copyfile(runs[0] / file, folder / file)
     log = pd.concat(logs)
     log.to_csv(folder / "probes.csv", index=False)
     (folder / "pretraining.png").write_bytes(style.png(pretraining_figure(log)))

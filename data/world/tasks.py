@@ -52,15 +52,13 @@ def linearised(facts: dict[str, str]) -> str:
 
 
 def sentence(facts: dict[str, str]) -> str:
-    """The style of the task: words that the corpus uses, in a sentence that it never builds."""
-    place = f"By the {facts['area']} we were at" if "area" in facts else "We were at"
+    """The style of the task: a sentence that the corpus never builds, of tokens that it does use (a frozen model cannot
+    learn to write a token that it has never seen)."""
+    place = f" by the {facts['area']}" if "area" in facts else ""
     near = f" next to {facts['near']}" if "near" in facts else ""
     offers = [f"{facts[field]} {noun}" for field, noun in (("food", "plates"), ("price", "prices")) if field in facts]
-    comma = "," if near and offers else ""
-    return (
-        f"{place} {facts['name']}, a {facts['type']}{near}{comma}"
-        + (f" with {' and '.join(offers)}" if offers else "")
-        + "."
+    return f"We were at {facts['name']}, a {facts['type']}{place}{near}" + (
+        f", with {' and '.join(offers)}." if offers else "."
     )
 
 
