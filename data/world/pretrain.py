@@ -100,8 +100,8 @@ def build_bert(tokenizer: Tokenizer, width: int = 128, layers: int = 4, heads: i
 def segments(documents: list[tuple[str, str]], r: Random) -> list[tuple[str, int]]:
     """(text, label). A fifth of the documents are cut in two at a [SEP], and half of these get another second part.
 
-    Label 0: it follows, 1: it does not (BERT's next sentence prediction), -100: a whole document. With two thirds cut,
-    a third of all contexts were spoilt, and words were not learned from their context in time.
+    Label 0: it follows, 1: it does not (BERT's next sentence prediction), -100: a whole document. With two thirds
+    cut, one document in three has a wrong second part; runs like that did not find roles (data/README.md).
     """
     cut: list[tuple[str, str, str]] = []
     for kind, text in documents:
