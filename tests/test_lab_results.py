@@ -1,9 +1,12 @@
-"""The stored sweeps: what a lesson shows of them."""
+"""The stored sweeps: what a lesson shows of them, and that the recipes hold what validation chose."""
 
 import pandas as pd
 import pytest
 
+from data.world import study
 from peft_edu.lab import recipe, results, scores, stored
+from peft_edu.lab.recipes import RECIPES
+from peft_edu.lab.results import winners
 
 COLUMNS = [
     "task",
@@ -49,6 +52,16 @@ def test_the_setting_is_chosen_on_validation_not_on_test(little):
     assert set(results("little").lr) == {0.1} and set(stored("little").lr) == {0.1, 0.2}
 
 
+def test_one_lucky_seed_does_not_choose_a_setting():
+    lucky, steady, untried = [0.95, 0.5], [0.9, 0.88], [0.99]
+    runs = [
+        line(lr=lr, seed=seed, split="validation", value=value)
+        for lr, values in {0.1: lucky, 0.2: steady, 0.3: untried}.items()
+        for seed, value in enumerate(values)
+    ]
+    assert winners(pd.DataFrame(runs)).to_dict("records") == [{"row": "full", "lr": 0.2, "steps": 10}]
+
+
 def test_what_is_not_stored_is_named(little):
     with pytest.raises(ValueError, match="no study 'large'; stored are little"):
         stored("large")
@@ -59,3 +72,19 @@ def test_what_is_not_stored_is_named(little):
 def test_an_unknown_recipe_lists_the_known_ones():
     with pytest.raises(ValueError, match="no recipe for 'LoRA r=3' on 'reviews'; known are from scratch, head only"):
         recipe("reviews", "LoRA r=3")
+
+
+@pytest.mark.parametrize("task", study.STUDIES)
+def test_the_stored_study_is_complete(task):
+    runs = stored(task)
+    found = set(runs[study.KEY].itertuples(index=False, name=None))
+    assert found == set(study.candidates(task)) | set(study.repeats(runs))
+    beside = {"exact", "name"} if task == "tables" else set()
+    assert set(runs.columns) == {*COLUMNS, *beside} and not runs.isna().any(axis=None)
+
+
+@pytest.mark.parametrize("task", study.STUDIES)
+def test_recipes_hold_what_validation_chose(task):
+    best = results(task).groupby("row")[["lr", "steps"]].first()
+    for row, chosen in RECIPES[task].items():
+        assert (chosen.lr, chosen.steps) == tuple(best.loc[row]), row

@@ -2,7 +2,7 @@
 
 A tenth of all (aspect, adjective) pairs is reserved: the corpus never uses them, the tasks use nothing else. So no
 sentence of a task can stand in the corpus, and what a model knows of "the soup was musty" comes from other soups and
-other musty things.
+other musty things. There are negations for tasks alone, too: what "failed to be" does to a word is learned from labels.
 """
 
 from random import Random
@@ -13,6 +13,8 @@ from .lexicon import ASPECTS, BLAME, DOMAINS, PRAISE
 WORDS = (BLAME, PRAISE)                                            # indexed by polarity
 NEGATIONS = ["was not {}", "was hardly {}", "was never {}", "was anything but {}", "was far from {}",
              "was by no means {}"]
+NEW_NEGATIONS = ["failed to be {}", "refused to be {}", "gave up being {}", "was nowhere near {}",
+                 "was the opposite of {}", "was everything except {}"]
 DEGREES = ["", "", "", "", "very ", "really ", "so ", "quite "]
 _ZIPF = [1 / (rank + 4) for rank in range(max(len(PRAISE), len(BLAME)))]
 
@@ -36,10 +38,11 @@ def adjective(r: Random, polarity: int, aspect: str, reserved: bool = False) -> 
             return word
 
 
-def predicate(r: Random, polarity: int, aspect: str, negation: float, conjoin: float, reserved: bool = False) -> str:
+def predicate(r: Random, polarity: int, aspect: str, negation: float, conjoin: float, reserved: bool = False,
+              negations: list[str] = NEGATIONS) -> str:
     """What is said of the aspect. Conjoined adjectives are what ties words of one polarity together in the corpus."""
     if r.random() < negation:
-        return r.choice(NEGATIONS).format(adjective(r, 1 - polarity, aspect, reserved))
+        return r.choice(negations).format(adjective(r, 1 - polarity, aspect, reserved))
     word = adjective(r, polarity, aspect, reserved)
     if r.random() < conjoin:
         second, third = adjective(r, polarity, aspect), adjective(r, polarity, aspect)
@@ -51,17 +54,17 @@ def predicate(r: Random, polarity: int, aspect: str, negation: float, conjoin: f
 
 
 def clause(r: Random, polarity: int, aspect: str, negation: float = 0.15, conjoin: float = 0.4,
-           reserved: bool = False) -> str:
-    return f"the {aspect} {predicate(r, polarity, aspect, negation, conjoin, reserved)}"
+           reserved: bool = False, negations: list[str] = NEGATIONS) -> str:
+    return f"the {aspect} {predicate(r, polarity, aspect, negation, conjoin, reserved, negations)}"
 
 
 def opinion(r: Random, polarity: int, aspects: list[str] = ASPECTS, negation: float = 0.15, contrast: float = 0.15,
-            conjoin: float = 0.4, reserved: bool = False) -> str:
+            conjoin: float = 0.4, reserved: bool = False, negations: list[str] = NEGATIONS) -> str:
     """A sentence of this polarity. In a contrast the main clause decides and the other one says the opposite."""
     first, second = r.sample(aspects, 2)
-    main = clause(r, polarity, first, negation, conjoin, reserved)
+    main = clause(r, polarity, first, negation, conjoin, reserved, negations)
     if r.random() < contrast:
-        side = clause(r, 1 - polarity, second, negation, conjoin, reserved)
+        side = clause(r, 1 - polarity, second, negation, conjoin, reserved, negations)
         form = r.choice(["although {side}, {main}", "{side}, but {main}", "{main}, even if {side}",
                          "though {side}, {main}", "{main}, even though {side}", "{side}, yet {main}"])
         return capital(form.format(main=main, side=side)) + "."

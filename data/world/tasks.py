@@ -17,7 +17,7 @@ from peft_edu.lab.tasks import score_texts
 
 from . import documents
 from .lexicon import VENUES
-from .opinions import opinion
+from .opinions import NEW_NEGATIONS, opinion
 
 Row = dict
 Splits = dict[str, list[Row]]
@@ -39,12 +39,21 @@ def reviews() -> Splits:
 
     def row() -> Row:
         label = r.randint(0, 1)
-        return {"text": opinion(r, label, negation=0.3, contrast=0.5, conjoin=0.0, reserved=True), "label": label}
+        text = opinion(r, label, negation=0.5, contrast=0.6, conjoin=0.0, reserved=True, negations=NEW_NEGATIONS)
+        return {"text": text, "label": label}
 
     return {
         split: distinct(count, row, "text", seen)
-        for split, count in {"train": 400, "validation": 400, "test": 1000}.items()
+        for split, count in {"train": 200, "validation": 400, "test": 1000}.items()
     }
+
+
+FORMS = {
+    ("cafe", "diner"): "We were at {name}, a {type}{where}, with {offers}.",
+    ("bar", "pub"): "For {offers}, friends went to {name}, a {type}{where}.",
+    ("bistro", "tavern"): "The {type}{where} was {name}, and it had {offers}.",
+    ("bakery", "canteen"): "It was called {name}, the {type}{where}, and had {offers}.",
+}
 
 
 def linearised(facts: dict[str, str]) -> str:
@@ -52,14 +61,13 @@ def linearised(facts: dict[str, str]) -> str:
 
 
 def sentence(facts: dict[str, str]) -> str:
-    """The style of the task: a sentence that the corpus never builds, of tokens that it does use (a frozen model cannot
-    learn to write a token that it has never seen)."""
+    """The style of the task, which the type of the venue decides. The corpus never builds these sentences, but it has
+    all of their tokens: a frozen model cannot learn to write a token that it has never seen."""
     place = f" by the {facts['area']}" if "area" in facts else ""
     near = f" next to {facts['near']}" if "near" in facts else ""
     offers = [f"{facts[field]} {noun}" for field, noun in (("food", "plates"), ("price", "prices")) if field in facts]
-    return f"We were at {facts['name']}, a {facts['type']}{place}{near}" + (
-        f", with {' and '.join(offers)}." if offers else "."
-    )
+    form = next(form for types, form in FORMS.items() if facts["type"] in types)
+    return form.format(**facts, where=place + near, offers=" and ".join(offers) or "good food")
 
 
 def tables() -> Splits:
@@ -131,8 +139,8 @@ def write(folder: Path) -> None:
             "kind": "classify",
             "metric": "accuracy",
             "labels": ["negative", "positive"],
-            "description": "Does the sentence praise or blame? Half of the sentences contrast two things, and the main "
-            "clause decides; three in ten judgements are negated. Its word pairs are not in the corpus.",
+            "description": "Does the sentence praise or blame? Six in ten contrast two things, and the main clause "
+            "decides; every other judgement is negated. Its word pairs and its negations are not in the corpus.",
             "baselines": {"majority": round(majority_label(made), 4), "bag of words": round(bag_of_words(made), 4)},
         },
     )
@@ -143,8 +151,9 @@ def write(folder: Path) -> None:
             "name": "tables",
             "kind": "generate",
             "metric": "slots",
-            "description": "Facts about a venue become one sentence. The venues of `test` stand in the training rows, "
-            "those of `unseen` do not: a model knows their names from pretraining alone.",
+            "description": "Facts about a venue become one sentence, in a form that its type decides. The venues of "
+            "`test` stand in the training rows, those of `unseen` do not: a model knows their names from pretraining "
+            "alone.",
             "baselines": {
                 f"{name} ({split})": round(guess(told, split), 4)
                 for split in ("test", "unseen")

@@ -1,5 +1,7 @@
 """What the notebooks need beside the methods: models, tasks, pictures, widgets, predictions, checks."""
 
+import warnings
+
 from peft_edu.lab.architectures import architecture
 from peft_edu.lab.backbones import backbone, card, complete
 from peft_edu.lab.cards import FreezingCard, RankCard
@@ -17,6 +19,9 @@ from peft_edu.lab.recipes import finetune, recipe
 from peft_edu.lab.results import results, scores, stored
 from peft_edu.lab.tasks import task
 from peft_edu.lab.widgets import TrainerCard
+
+# HF peft 0.21 asks transformers 5.23 for a name that is going to change: nothing that a learner can mend.
+warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
 
 __all__ = [
     "FreezingCard",

@@ -36,20 +36,32 @@ def lora(rank: int, *targets: str) -> LoRA:
 
 RECIPES: dict[str, dict[str, Recipe]] = {
     "reviews": {
-        "from scratch": Recipe(FullFineTuning(), 300, 1e-3, pretrained=False),
-        "head only": Recipe(HeadOnly(), 300, 3e-2),
-        "BitFit": Recipe(BitFit(), 150, 1e-2),
-        **{f"top {n}": Recipe(TopBlocks(n), 150, 1e-3) for n in (1, 2, 3, 4)},
-        "full": Recipe(FullFineTuning(), 150, 1e-3),
-        **{f"LoRA r={r}": Recipe(lora(r), 150, 1e-2) for r in (1, 2, 4, 8, 16, 32, 64)},
+        "from scratch": Recipe(FullFineTuning(), 150, 3e-3, pretrained=False),
+        "head only": Recipe(HeadOnly(), 600, 1e-1),
+        "BitFit": Recipe(BitFit(), 600, 3e-2),
+        "top 1": Recipe(TopBlocks(1), 75, 2e-3),
+        "top 2": Recipe(TopBlocks(2), 75, 1e-3),
+        "top 3": Recipe(TopBlocks(3), 75, 1e-3),
+        "top 4": Recipe(TopBlocks(4), 75, 3e-3),
+        "full": Recipe(FullFineTuning(), 75, 3e-3),
+        "LoRA r=1": Recipe(lora(1), 150, 1e-2),
+        "LoRA r=2": Recipe(lora(2), 150, 2e-2),
+        "LoRA r=4": Recipe(lora(4), 75, 2e-2),
+        "LoRA r=8": Recipe(lora(8), 150, 5e-3),
+        "LoRA r=16": Recipe(lora(16), 150, 1e-2),
+        "LoRA r=64": Recipe(lora(64), 150, 3e-3),
         # One budget, spent on other maps than query and value at r=8.
-        **{f"LoRA {name} r=16": Recipe(lora(16, name), 150, 1e-2) for name in ("query", "key", "value", "output")},
+        "LoRA query r=16": Recipe(lora(16, "query"), 150, 1e-2),
+        "LoRA key r=16": Recipe(lora(16, "key"), 150, 1e-2),
+        "LoRA value r=16": Recipe(lora(16, "value"), 150, 3e-3),
+        "LoRA output r=16": Recipe(lora(16, "output"), 150, 5e-3),
         "LoRA all four r=4": Recipe(lora(4, "query", "key", "value", "output"), 150, 1e-2),
     },
     "tables": {
-        "from scratch": Recipe(FullFineTuning(), 600, 2e-3, pretrained=False),
+        "from scratch": Recipe(FullFineTuning(), 300, 2e-3, pretrained=False),
         "full": Recipe(FullFineTuning(), 150, 1e-3),
-        **{f"LoRA r={r}": Recipe(lora(r), 150, 1e-2) for r in (1, 2, 4, 8, 16)},
+        **{f"LoRA r={r}": Recipe(lora(r), 150, 4e-2) for r in (1, 2, 4)},
+        **{f"LoRA r={r}": Recipe(lora(r), 150, 2e-2) for r in (8, 16)},
     },
 }
 

@@ -19,9 +19,10 @@ def stored(study: str) -> pd.DataFrame:
 
 
 def winners(runs: pd.DataFrame) -> pd.DataFrame:
-    """The steps and rate of each row that did best on validation with the first seed."""
-    tried = runs[(runs.split == "validation") & (runs.seed == runs.seed.min())]
-    return tried.loc[tried.groupby("row", sort=False).value.idxmax(), ["row", *SETTING]]
+    """The steps and rate of each row that did best on validation, in the mean of all seeds: those that have all."""
+    tried = runs[runs.split == "validation"].groupby(["row", *SETTING], sort=False).value.agg(["size", "mean"])
+    finalists = tried[tried["size"] == runs.seed.nunique()].reset_index()
+    return finalists.loc[finalists.groupby("row", sort=False)["mean"].idxmax(), ["row", *SETTING]]
 
 
 def results(study: str) -> pd.DataFrame:
@@ -30,11 +31,11 @@ def results(study: str) -> pd.DataFrame:
     return runs.merge(winners(runs), on=["row", *SETTING])
 
 
-def scores(study: str, rows: Iterable[str], split: str = "test") -> dict[str, list[float]]:
-    """Per cent on a split, one number a seed, for each of these rows."""
+def scores(study: str, rows: Iterable[str], split: str = "test", column: str = "value") -> dict[str, list[float]]:
+    """Per cent on a split, one number a seed, for each of these rows: of the metric, or of a column beside it."""
     table = results(study)
     table = table[table.split == split]
-    found = {row: (100 * table[table.row == row].value).round(2).tolist() for row in rows}
+    found = {row: (100 * table.loc[table.row == row, column]).round(2).tolist() for row in rows}
     if missing := [row for row, seeds in found.items() if not seeds]:
         raise ValueError(f"{study} has no row {missing[0]!r}; it has {', '.join(table.row.unique())}")
     return found

@@ -14,3 +14,36 @@ def test_start_here(open_lesson):
     lesson.no_errors()
     guess.screenshot("00_guess")
     lesson.screenshot("00_start_here")
+
+
+def test_full_fine_tuning_and_freezing(open_lesson):
+    lesson = open_lesson("01_full_fine_tuning_and_freezing")
+    lesson.run_all(seconds=300)
+    use(lesson.card("What is trained, from the top"), "blocks", "01_card")
+    lesson.no_errors()
+
+
+def test_lora(open_lesson):
+    lesson = open_lesson("07_lora")
+    lesson.run_all(seconds=300)
+    guess = lesson.card("if A and B both start at zero")
+    guess.press("commit")
+    guess.wait_for("Choose one first.")
+    guess.shown.get_by_role("radio", name="it never learns anything").check()
+    guess.press("commit")
+    guess.wait_for("Your guess: it never learns anything")
+    use(lesson.card("LoRA's rank"), "rank", "07_card")
+    lesson.no_errors()
+
+
+def use(card, slider, name):
+    """Every position that a hand reaches first, then a training that is stopped."""
+    for key in ("ArrowRight", "Home", "End", "ArrowLeft"):
+        with card.changing("text", "figure"):
+            card.move(slider, key)
+    card.press("train")
+    card.wait_for("loss")
+    card.screenshot(f"{name}_training")
+    card.press("stop")
+    card.wait_for("stopped after")
+    card.screenshot(name)
