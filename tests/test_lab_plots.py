@@ -29,7 +29,7 @@ FIGURES = {
     "trade_off": lambda: plots.trade_off({"LoRA": (0.01, [0.9]), "full": (1.0, [0.92])}, "Nearly", "accuracy"),
     "spectrum": lambda: plots.spectrum({"change": [3.0, 1.0, 0.1]}, "Two of three"),
     "heat_maps": lambda: plots.heat_maps({"a": np.eye(3), "b": np.ones((2, 9))}, "Shared", "r=8", "r=2", "similarity"),
-    "low_rank": lambda: plots.low_rank(2, 16, 32, "Thin", {1: 0.8, 2: 0.9}, "reviews"),
+    "low_rank": lambda: plots.low_rank(2, 16, 32, "Thin", {1: [0.8, 0.7], 2: [0.9]}, "reviews"),
     "model_map": lambda: model_map.figure(model_map.parts(LoRA(rank=2).attach(gpt2())), "Beside"),
 }
 

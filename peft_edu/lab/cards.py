@@ -85,8 +85,7 @@ class RankCard(Card):
         rank, _ = numbers
         thin, whole = rank * (self.rows + self.columns), self.rows * self.columns
         title = f"Rank {rank}: {thin:,} trained beside {whole:,} frozen, {thin / whole:.0%} of W"
-        means = {rank: fmean(seeds) for rank, seeds in self.scores.items()}
-        return plots.low_rank(rank, self.rows, self.columns, title, means, self.score_name)
+        return plots.low_rank(rank, self.rows, self.columns, title, self.scores, self.score_name)
 
 
 class FreezingCard(Card):

@@ -161,7 +161,7 @@ def heat_maps(matrices: Mapping[str, np.ndarray], title: str, xlabel: str, ylabe
 
 @style.styled
 def low_rank(
-    rank: int, rows: int, columns: int, title: str, scores: Mapping[int, float] = {}, score_name: str = ""
+    rank: int, rows: int, columns: int, title: str, scores: Mapping[int, Seeds] = {}, score_name: str = ""
 ) -> Figure:
     """W, B and A to scale. Beside them, if there are any, the scores of a stored sweep with this rank marked."""
     figure, axes = style.sheet(title)
@@ -242,29 +242,26 @@ def _short(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
 
 
-def _marked_scores(axes: Axes, scores: Mapping[int, float], rank: int, name: str) -> None:
-    """A small curve at the right of a sheet; a rank between two stored ones stands between them."""
+def _marked_scores(axes: Axes, scores: Mapping[int, Seeds], rank: int, name: str) -> None:
+    """A small curve at the right of a sheet, each seed as a dot; a rank between two stored ones stands between them."""
     left, right, bottom, top = 590, 745, 110, 265
-    spread = max(max(scores.values()) - min(scores.values()), 1e-9)
+    values = [value for seeds in scores.values() for value in seeds]
+    spread = max(max(values) - min(values), 1e-9)
+
+    def height(value: float) -> float:
+        return bottom + (top - bottom) * (value - min(values)) / spread
+
     across = np.linspace(left, right, len(scores))
-    up = bottom + (top - bottom) * (np.array(list(scores.values())) - min(scores.values())) / spread
     here = np.interp(np.log2(rank), np.log2(list(scores)), across)
     axes.plot([here, here], [bottom - 12, top + 8], color=style.INK, linestyle=":", linewidth=1.2)
-    axes.plot(across, up, "o-", color=style.TRAINED, markersize=5)
+    axes.plot(across, [height(fmean(seeds)) for seeds in scores.values()], "o-", color=style.TRAINED, markersize=5)
     axes.text((left + right) / 2, top + 24, name, ha="center", va="bottom")
     axes.text((left + right) / 2, bottom - 50, "rank", ha="center", va="top", color=style.MUTED)
-    for x, setting in zip(across, scores, strict=True):
+    for x, (setting, seeds) in zip(across, scores.items(), strict=True):
         axes.text(x, bottom - 28, setting, ha="center", va="top", color=style.MUTED, size=8.5)
-    for x, y, value in zip(across, up, scores.values(), strict=True):
-        if value in (min(scores.values()), max(scores.values())):
-            axes.text(
-                x,
-                y + (9 if y > bottom else -5),
-                _short(value),
-                ha="center",
-                va="bottom" if y > bottom else "top",
-                size=8,
-            )
+        axes.plot([x] * len(seeds), [height(value) for value in seeds], ".", color=style.INK, alpha=0.5, markersize=4)
+    for value in (min(values), max(values)):
+        axes.text(left - 12, height(value), _short(value), ha="right", va="center", color=style.MUTED, size=8)
 
 
 def _label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
