@@ -25,20 +25,20 @@ class Family:
 
     blocks: tuple[str, ...]
     maps: dict[str, str]
-    head: tuple[str, ...]  # what starts untrained in a classifier: these names, as far as the model has them
+    head: tuple[str, ...]  # what starts untrained over a backbone: these names, as far as the model has them
 
 
 _BERT = Family(
     blocks=("encoder.layer",),
     maps={"query": "attention.self.query", "key": "attention.self.key", "value": "attention.self.value",
           "output": "attention.output.dense", "up": "intermediate.dense", "down": "output.dense"},
-    head=("classifier",),  # not BERT's pooler: it lies in the backbone and comes pretrained
+    head=("classifier", "qa_outputs"),  # not BERT's pooler: it is in the backbone, and comes pretrained
 )
 _LLAMA = Family(
     blocks=("layers",),
     maps={"query": "self_attn.q_proj", "key": "self_attn.k_proj", "value": "self_attn.v_proj",
           "output": "self_attn.o_proj", "up": "mlp.up_proj", "down": "mlp.down_proj", "gate": "mlp.gate_proj"},
-    head=("score",),
+    head=("score", "qa_outputs"),
 )
 FAMILIES = {
     "bert": _BERT,
@@ -47,13 +47,13 @@ FAMILIES = {
         blocks=("encoder.layer",),
         maps=_BERT.maps | {"query": "attention.self.query_proj", "key": "attention.self.key_proj",
                            "value": "attention.self.value_proj"},
-        head=("pooler", "classifier"),  # no checkpoint of DeBERTa's holds a pooler: it starts untrained too
+        head=("pooler", "classifier", "qa_outputs"),  # no checkpoint of DeBERTa's holds a pooler
     ),
     "gpt2": Family(
         blocks=("h",),
         maps={"query": "attn.c_attn[0/3]", "key": "attn.c_attn[1/3]", "value": "attn.c_attn[2/3]",
               "output": "attn.c_proj", "up": "mlp.c_fc", "down": "mlp.c_proj"},
-        head=("score", "classifier"),
+        head=("score", "classifier", "qa_outputs", "multiple_choice_head"),
     ),
     "llama": _LLAMA,
     "qwen2": _LLAMA,
@@ -63,7 +63,7 @@ FAMILIES = {
               "output": "layer.*.*Attention.o",  # of self-attention, and in the decoder of cross-attention
               "up": "layer.*.DenseReluDense.wi | layer.*.DenseReluDense.wi_1",  # T5 1.0 | T5 1.1, which has a gate
               "down": "layer.*.DenseReluDense.wo", "gate": "layer.*.DenseReluDense.wi_0"},
-        head=("classification_head", "classifier"),
+        head=("classification_head", "classifier", "qa_outputs"),
     ),
 }
 

@@ -63,6 +63,10 @@ def save(model: PreTrainedModel, folder: str | Path) -> Path:
             f"no method is attached to this {type(model).__name__}, so there is nothing to save; "
             "a merged model is a plain model again: keep it with model.save_pretrained"
         )
+    if asdict(method) != method.fields:
+        raise RuntimeError(f"{method} was attached with {method.fields}: a field that changes later changes nothing")
+    if METHODS[type(method).__name__] is not type(method):
+        raise TypeError(f"peft_edu has a {type(method).__name__} of its own, which load would take: rename yours")
     learned = tensor_bytes(trainable(model))
     recipe = {
         "format": FORMAT,
@@ -108,10 +112,10 @@ def attach_and_fill(method: Method, model: PreTrainedModel, learned: dict[str, T
 def _fill(name: str, parameter: nn.Parameter, value: Tensor) -> None:
     if value.shape != parameter.shape:
         raise ValueError(f"{name} is {tuple(value.shape)} in the file, but {tuple(parameter.shape)} in the model")
-    if torch.promote_types(value.dtype, parameter.dtype) != parameter.dtype:  # bfloat16 into float32 loses nothing
+    if not value.is_floating_point() or torch.promote_types(value.dtype, parameter.dtype) != parameter.dtype:
         raise ValueError(
             f"{name} is {value.dtype} in the file, and the model's {parameter.dtype} would lose digits: "
-            f"model.to({value.dtype}) first"
+            f"model.to({value.dtype}) first"  # bfloat16 into float32 loses none
         )
     parameter.data.copy_(value)
 
@@ -133,6 +137,11 @@ def make_method(name: str, fields: dict, source: object) -> Method:
     if str(name) not in METHODS:
         raise ValueError(f"{source} names the method {name!r}; peft_edu has {', '.join(METHODS)}")
     try:
-        return METHODS[name](**fields)
-    except (TypeError, ValueError) as error:
+        return METHODS[name](**{field: _tuples(value) for field, value in fields.items()})
+    except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"{source} does not describe a {name}: {error}") from error
+
+
+def _tuples(value: object) -> object:
+    """JSON has lists only, and the fields of a method have tuples."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value

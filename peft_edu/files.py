@@ -21,7 +21,7 @@ def read_tensors(data: bytes, source: Path) -> dict[str, Tensor]:
     """Read safetensors: numbers only, in shapes that must add up to the length of the data."""
     try:
         return safetensors.torch.load(data)
-    except SafetensorError as error:
+    except (SafetensorError, KeyError) as error:  # KeyError: a number format that torch does not have
         raise ValueError(f"{source} is not a complete safetensors file: {error}") from error
 
 
@@ -32,7 +32,7 @@ def json_bytes(content: dict) -> bytes:
 def read_json(file: Path) -> dict:
     try:
         content = json.loads(read_bytes(file))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is not JSON: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{file} holds a {type(content).__name__}, but a JSON object was expected")
@@ -48,6 +48,8 @@ def read_bytes(file: Path) -> bytes:
 def write_folder(folder: str | Path, files: dict[str, bytes]) -> Path:
     """Write the files beside the folder, then move them into its place, all or none."""
     folder = Path(folder).absolute()
+    if Path.cwd().is_relative_to(folder.resolve()):
+        raise ValueError(f"{folder} is where this program works, and would be replaced: name a folder inside it")
     others = {path.name for path in folder.iterdir()} - set(files) if folder.exists() else set()
     if others:
         raise FileExistsError(f"{folder} holds other things ({min(others)}), which would be lost: name a new folder")
@@ -57,9 +59,9 @@ def write_folder(folder: str | Path, files: dict[str, bytes]) -> Path:
         new.mkdir()
         for name, content in files.items():
             (new / name).write_bytes(content)
-        if folder.exists():
-            folder.rename(old)
         try:
+            if folder.exists():
+                folder.rename(old)
             new.rename(folder)
         except BaseException:
             if old.exists():

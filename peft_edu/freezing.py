@@ -15,6 +15,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from peft_edu.anatomy import blocks, head
+from peft_edu.fields import whole_number
 from peft_edu.method import Method
 
 
@@ -40,9 +41,12 @@ class TopBlocks(Method):
 
     n: int
 
+    def __post_init__(self):
+        whole_number("n", self.n, at_least=0)
+
     def insert(self, model: PreTrainedModel) -> None:
         available = blocks(model)
-        if not 0 <= self.n <= len(available):
+        if self.n > len(available):
             raise ValueError(f"n is {self.n}, but {type(model).__name__} has {len(available)} blocks")
         for block in available[len(available) - self.n :]:
             self.unfreeze(block)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from peft_edu.anatomy import LinearMap, linear_maps
+from peft_edu.fields import number, whole_number
 from peft_edu.method import Method
 
 
@@ -55,16 +56,15 @@ class LoRA(Method):
     dropout: float = 0.0
     targets: tuple[str, ...] = ("query", "value")
 
+    _base_weights = None  # of the model that the updates are merged into; no annotation, so no field
+
     def __post_init__(self):
-        if not isinstance(self.rank, int) or self.rank < 1:
-            raise ValueError(f"rank is {self.rank!r}, but must be a whole number from 1 on")
-        if not self.alpha > 0:
-            raise ValueError(f"alpha is {self.alpha!r}, but must be above 0")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout!r}, but must be at least 0 and below 1")
+        whole_number("rank", self.rank)
+        number("alpha", self.alpha, "above 0", lambda alpha: alpha > 0)
+        number("dropout", self.dropout, "at least 0 and below 1", lambda share: 0 <= share < 1)
         if isinstance(self.targets, str) or not self.targets:
             raise ValueError(f"targets is {self.targets!r}, but must be one or more roles, as in ('query', 'value')")
-        self.targets = tuple(self.targets)  # JSON has lists only
+        self.targets = tuple(self.targets)
 
     def insert(self, model: PreTrainedModel) -> None:
         targets = linear_maps(model, self.targets)
@@ -74,31 +74,39 @@ class LoRA(Method):
                 raise ValueError(
                     f"rank {self.rank} exceeds {smaller}, the smaller side of {target.name}'s {target.role} map"
                 )
-        self._put_beside([(each, LowRankUpdate(each, self.rank, self.alpha, self.dropout)) for each in targets])
+        self.updates = [(each, LowRankUpdate(each, self.rank, self.alpha, self.dropout)) for each in targets]
+        self._base_weights = None
+        self._put_beside()
 
-    def _put_beside(self, updates: list[tuple[LinearMap, LowRankUpdate]]) -> None:
-        self.updates, self._merged = updates, None
-        for target, update in updates:
+    def _put_beside(self) -> None:
+        for target, update in self.updates:
             self.add(target.module, f"lora_{target.role}", update)
             self.hook(target.module.register_forward_hook(update.add_to))
 
     @torch.no_grad()
     def merge(self) -> PreTrainedModel:
         """W <- W + (alpha / r) B A, and detach: a plain transformers model, as fast as the base."""
+        self._attached_to()
+        base = [target.weight.clone() for target, _ in self.updates]
+        merged = [target.weight + update.weight for target, update in self.updates]
         model = self._leave()
-        self._merged = model, [target.weight.clone() for target, _ in self.updates]
-        for target, update in self.updates:
-            target.weight.add_(update.weight)
+        self._base_weights = model, base
+        self._write(merged)
         return model
 
     @torch.no_grad()
     def unmerge(self) -> PreTrainedModel:
         """The base weights back, bit for bit (subtracting B A would leave rounding), and the updates beside them."""
-        if self._merged is None:
+        if self._base_weights is None:
             raise RuntimeError(f"{self} is not merged")
-        model, weights = self._merged
+        model, base = self._base_weights
         with self._editing(model):
-            for (target, _), weight in zip(self.updates, weights, strict=True):
-                target.weight.copy_(weight)
-            self._put_beside(self.updates)
+            self._put_beside()
+            self._train_head(model)
+            self._write(base)
+        self._base_weights = None
         return model
+
+    def _write(self, weights: list[Tensor]) -> None:
+        for (target, _), weight in zip(self.updates, weights, strict=True):
+            target.weight.copy_(weight)

@@ -9,7 +9,8 @@ pairs of our k targets are written as one pair of rank k r, and a pair of peft's
         A_3             0    0                                       B_i = the rows of B that belong to map i
                         0   B_3
 
-The function stays the same; alpha is written as k alpha, so that alpha / r stays too.
+The function stays the same; alpha is written as k alpha, so that alpha / r stays too. Where a module has fewer targets
+than another (GPT-2's c_proj beside c_attn) the rest of its pair is zero in both factors, and stays so in training.
 """
 
 from collections import defaultdict
@@ -31,7 +32,7 @@ CONFIG, TENSORS, PREFIX = "adapter_config.json", "adapter_model.safetensors", "b
 # peft's options that make LoRA another function than W x + (alpha / r) B A x, or that function of another W.
 BEYOND = ("rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "use_qalora", "use_bdlora", "lora_bias")
 BEYOND += ("alora_invocation_tokens", "arrow_config", "kasa_config", "monteclora_config", "velora_config")
-PLAIN_STARTS = (True, False, "gaussian")  # the other starts, such as "pissa", change W as well
+PLAIN_STARTS = (True, False, "gaussian", "eva", "orthogonal")  # the others, such as "pissa", change W as well
 
 
 def to_peft(model: PreTrainedModel, folder: str | Path) -> Path:
@@ -56,7 +57,7 @@ def to_peft(model: PreTrainedModel, folder: str | Path) -> Path:
         "r": k * method.rank,
         "lora_alpha": k * method.alpha,
         "lora_dropout": method.dropout,
-        "target_modules": sorted({target.name for target, _ in method.updates}),
+        "target_modules": sorted(names[module] for module in modules),  # whole names: peft matches by their ends
         "fan_in_fan_out": isinstance(next(iter(modules)), Conv1D),
         "modules_to_save": heads or None,
     }
@@ -102,13 +103,15 @@ def _unstack(model: PreTrainedModel, tensors: dict[str, Tensor]) -> tuple[dict[s
         A, B = pairs.get(f"{path}.lora_A.weight"), pairs.get(f"{path}.lora_B.weight")
         if A is None or B is None:
             continue
-        if sorted((*A.shape[1:], *B.shape[:1])) != sorted(target.module.weight.shape):
+        out_in = tuple(target.module.weight.shape)[:: -1 if isinstance(target.module, Conv1D) else 1]
+        if (len(B), *A.shape[1:]) != out_in:
             raise ValueError(
                 f"{path} is a map of {tuple(target.module.weight.shape)} in this model, "
                 f"but the file has A {tuple(A.shape)} and B {tuple(B.shape)} for it"
             )
         learned |= {f"{path}.lora_{target.role}.A": A, f"{path}.lora_{target.role}.B": B[target.rows]}
-        rest.pop(f"{path}.lora_A.weight", None), rest.pop(f"{path}.lora_B.weight", None)
+        for key in (f"{path}.lora_A.weight", f"{path}.lora_B.weight"):
+            rest.pop(key, None)
         roles.add(target.role)
     if not roles:
         raise ValueError(f"no map of {type(model).__name__} is in the file, which has {min(rest, default='nothing')}")

@@ -37,7 +37,7 @@ def tiny(family: str, task: str = "language", dtype: torch.dtype = torch.float32
     """The family's model for "language", "classify" or "tag", in eval()."""
     config = AutoConfig.for_model(
         family.removesuffix("-gated"), vocab_size=VOCABULARY, pad_token_id=PAD, bos_token_id=END, eos_token_id=END,
-        num_labels=3, **SIZES[family],
+        num_labels=3, problem_type="single_label_classification", **SIZES[family],
     )  # fmt: skip
     tasks = {"classify": AutoModelForSequenceClassification, "tag": AutoModelForTokenClassification}
     auto = LANGUAGE_MODELS.get(family, AutoModelForMaskedLM) if task == "language" else tasks[task]

@@ -3,6 +3,7 @@ import torch
 from families import SIZES, batch, tiny
 from torch import Tensor, nn
 from transformers import (
+    AutoModelForQuestionAnswering,
     BertForPreTraining,
     OPTConfig,
     OPTForCausalLM,
@@ -71,6 +72,12 @@ def test_the_head_is_what_no_checkpoint_holds(family, task, tmp_path):
     parameters = {id(parameter) for part in head(classifier) for parameter in part.parameters()}
     names = {name for name, parameter in classifier.named_parameters() if id(parameter) in parameters}
     assert names == set(report["missing_keys"])
+
+
+@pytest.mark.parametrize("family", SIZES)
+def test_the_head_of_question_answering(family):
+    model = AutoModelForQuestionAnswering.from_config(tiny(family).config)
+    assert head(model) == [model.qa_outputs]
 
 
 @pytest.mark.parametrize("family", SIZES)

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from families import batch, tiny
+from safetensors.torch import load_file
 from torch import nn
 
 from peft_edu import LoRA, count, load, save, trainable
+from peft_edu.files import read_json, tensor_bytes, write_folder
 from peft_edu.method import attached
 
 
@@ -227,6 +229,15 @@ class TestLoad:
         exchange(folder, header(tensors))
         refused(folder, "is not a complete safetensors file|in the file, but")
 
+    def test_a_number_format_that_torch_does_not_have(self, folder):
+        exchange(folder, header({"score.weight": {"dtype": "F4", "shape": [2], "data_offsets": [0, 1]}}) + b"\0")
+        refused(folder, "learned.safetensors is not a complete safetensors file")
+
+    def test_whole_numbers_are_no_weights(self, folder):
+        tensors = load_file(folder / "learned.safetensors")
+        exchange(folder, tensor_bytes({name: value.long() for name, value in tensors.items()}))
+        refused(folder, "is torch.int64 in the file, and the model's torch.float32 would lose digits")
+
     def test_bfloat16_into_float32_loses_nothing(self, tmp_path):
         model = learned(dtype=torch.bfloat16)
         save(model, tmp_path / "half")
@@ -248,3 +259,18 @@ class TestLoad:
         before = {name: value.clone() for name, value in base.state_dict().items()}
         attached(load(base, folder)).detach()
         assert all(torch.equal(value, before[name]) for name, value in base.state_dict().items())
+
+
+def test_json_that_is_nested_without_end(tmp_path):
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="deep.json is not JSON"):
+        read_json(tmp_path / "deep.json")
+
+
+def test_the_folder_that_one_works_in_is_not_replaced(tmp_path, monkeypatch):
+    (tmp_path / "inner").mkdir()
+    monkeypatch.chdir(tmp_path / "inner")
+    for folder in (".", ".."):
+        with pytest.raises(ValueError, match="is where this program works, and would be replaced"):
+            write_folder(folder, {"file": b""})
+    assert Path.cwd() == tmp_path / "inner"

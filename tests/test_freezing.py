@@ -36,10 +36,15 @@ def test_no_top_block_is_the_head_alone():
     assert trained(TopBlocks(0), "llama") == trained(HeadOnly(), "llama")
 
 
-@pytest.mark.parametrize("n", [-1, 3])
-def test_there_are_so_many_blocks(n):
-    with pytest.raises(ValueError, match=f"n is {n}, but BertForSequenceClassification has 2 blocks"):
-        TopBlocks(n).attach(tiny("bert", "classify"))
+@pytest.mark.parametrize("n", [-1, 1.5, "1", True])
+def test_n_is_a_whole_number(n):
+    with pytest.raises(ValueError, match=f"n is {n!r}, but must be a whole number from 0 on"):
+        TopBlocks(n)
+
+
+def test_there_are_so_many_blocks():
+    with pytest.raises(ValueError, match="n is 3, but BertForSequenceClassification has 2 blocks"):
+        TopBlocks(3).attach(tiny("bert", "classify"))
 
 
 def test_bitfit_trains_the_biases_and_the_head():

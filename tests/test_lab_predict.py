@@ -34,7 +34,14 @@ def test_a_number_is_compared(shown, capsys, typed, verdict):
     assert "Your guess" in guess.note.value
 
 
-@pytest.mark.parametrize("typed", ["", "many", "0", "129", "nan"])
+def test_a_comma_before_three_digits_groups_them(shown, capsys):
+    guess = predict("How many?", low=1, high=1e6)
+    guess.box.value = "12,288"
+    guess.button.click()
+    assert guess.value == 12288
+
+
+@pytest.mark.parametrize("typed", ["", "many", "0", "129", "1,000", "nan"])
 def test_what_is_no_guess_is_told_under_the_box(shown, typed):
     guess = predict("How many?", low=1, high=128)
     guess.box.value = typed

@@ -109,7 +109,50 @@ def test_a_merged_model_takes_another_method_but_then_does_not_unmerge():
     assert all(torch.equal(value, merged[name]) for name, value in model.state_dict().items())
 
 
-@pytest.mark.parametrize("rank", [0, -1, 1.5, "8"])
+def test_running_out_of_memory_while_merging_changes_nothing(monkeypatch):
+    method, model = learned("gpt2")
+    before = logits(model)
+
+    def full(self, *arguments, **options):
+        raise MemoryError
+
+    monkeypatch.setattr(torch.Tensor, "clone", full)
+    with pytest.raises(MemoryError):
+        method.merge()
+    monkeypatch.undo()
+    assert attached(model) is method
+    assert torch.equal(logits(model), before)
+
+
+def test_unmerging_that_fails_can_be_tried_again(monkeypatch):
+    method, model = learned("gpt2")
+    before = logits(model)
+    method.merge()
+    merged, register = logits(model), nn.Module.register_forward_hook
+
+    def broken(self, hook):
+        raise OSError("the disk is on fire")
+
+    monkeypatch.setattr(nn.Module, "register_forward_hook", broken)
+    with pytest.raises(OSError, match="on fire"):
+        method.unmerge()
+    monkeypatch.setattr(nn.Module, "register_forward_hook", register)
+    assert torch.equal(logits(model), merged)
+    method.unmerge()
+    assert torch.equal(logits(model), before)
+
+
+def test_a_merged_model_may_change_its_dtype_before_it_is_unmerged():
+    method, model = learned("gpt2", dtype=torch.float32)
+    expected = logits(copy.deepcopy(model).double())
+    method.merge()
+    model.double()
+    method.unmerge()
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float64}
+    assert torch.allclose(logits(model), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("rank", [0, -1, 1.5, "8", True])
 def test_rank_is_a_whole_number_from_1_on(rank):
     with pytest.raises(ValueError, match=f"rank is {rank!r}, but must be a whole number from 1 on"):
         LoRA(rank=rank)
@@ -122,15 +165,15 @@ def test_rank_fits_the_map():
         LoRA(rank=17).attach(tiny("llama"))
 
 
-@pytest.mark.parametrize("alpha", [0, -1, float("nan")])
+@pytest.mark.parametrize("alpha", [0, -1, float("nan"), float("inf"), "16", None])
 def test_alpha_is_above_0(alpha):
-    with pytest.raises(ValueError, match=f"alpha is {alpha}, but must be above 0"):
+    with pytest.raises(ValueError, match=f"alpha is {alpha!r}, but must be above 0"):
         LoRA(alpha=alpha)
 
 
-@pytest.mark.parametrize("dropout", [-0.1, 1, float("nan")])
+@pytest.mark.parametrize("dropout", [-0.1, 1, float("nan"), "0.1"])
 def test_dropout_is_a_probability_below_1(dropout):
-    with pytest.raises(ValueError, match=f"dropout is {dropout}, but must be at least 0 and below 1"):
+    with pytest.raises(ValueError, match=f"dropout is {dropout!r}, but must be at least 0 and below 1"):
         LoRA(dropout=dropout)
 
 

@@ -43,12 +43,17 @@ def move(model) -> None:
 
 
 @pytest.mark.parametrize("family", SIZES)
-@pytest.mark.parametrize("task, targets", [("language", ALL), ("classify", ("query", "value")), ("tag", ("output",))])
+@pytest.mark.parametrize(
+    "task, targets",
+    [("language", ALL), ("classify", ("query", "value")), ("tag", ("output",)), ("language", ("down",))],
+)
 def test_peft_opens_what_we_write(family, task, targets, tmp_path):
     model = LoRA(rank=2, targets=targets).attach(base(family, task))
     move(model)
     theirs = peft.PeftModel.from_pretrained(base(family, task), to_peft(model, tmp_path / "ours")).eval()
     assert torch.allclose(logits(theirs, task), logits(model, task), atol=1e-6)
+    adapted = {id(module.weight) for module in theirs.modules() if hasattr(module, "lora_A")}
+    assert len(adapted) == len({id(target.module) for target, _ in attached(model).updates})
 
 
 def their_model(family: str, task: str = "language", **options) -> peft.PeftModel:

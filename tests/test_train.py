@@ -81,6 +81,10 @@ def test_the_head_may_have_a_rate_of_its_own():
     fit(model, CLASSIFY, steps=2, lr=0.0, head_lr=0.1)
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {"classifier.weight", "classifier.bias"}
+    model = classifier(FullFineTuning())
+    fit(model, CLASSIFY, steps=2, lr=0.01, head_lr=0.0)
+    assert torch.equal(model.classifier.weight, before["classifier.weight"])
+    assert fit(classifier(HeadOnly()), CLASSIFY, steps=1, lr=0.01, head_lr=0.5, warmup=0).lr[0] == 0.5
 
 
 def test_another_optimizer_and_clipped_gradients():
@@ -142,10 +146,34 @@ def test_batches_are_gone_through_again_and_again():
 
 
 def test_batches_that_run_out():
-    with pytest.raises(ValueError, match="no more batches: they must be a list, a DataLoader"):
-        fit(classifier(), iter(CLASSIFY), steps=5, lr=0.01)
-    with pytest.raises(ValueError, match="no more batches"):
+    with pytest.raises(ValueError, match="batches are a list_iterator, gone through only once: give a list or a Data"):
+        fit(classifier(), iter(CLASSIFY), steps=2, lr=0.01)
+    with pytest.raises(ValueError, match="there are no batches"):
         fit(classifier(), [], steps=5, lr=0.01)
+    with pytest.raises(ValueError, match="there are no batches"):
+        evaluate(classifier(), [])
+
+
+def test_stray_gradients_are_not_used():
+    weights = []
+    for stray in (0, 3):
+        model = classifier(HeadOnly())
+        for _ in range(stray):
+            model(**CLASSIFY[1]).loss.backward()
+        fit(model, CLASSIFY, steps=1, lr=0.1, optimizer=torch.optim.SGD)
+        weights.append(model.classifier.weight.detach())
+    assert torch.equal(*weights)
+
+
+def test_a_language_model_is_measured_by_next_tokens():
+    model = FullFineTuning().attach(tiny("gpt2", dtype=torch.float64))
+    learned = [batch()]
+    fit(model, learned, steps=150, lr=0.01)
+    assert evaluate(model, learned) == 1  # what it was trained to do, it does
+    fresh = tiny("gpt2", dtype=torch.float64)
+    logits = fresh(**learned[0]).logits.argmax(-1)
+    expected = (logits[:, :-1] == learned[0]["labels"][:, 1:]).double().mean().item()
+    assert evaluate(fresh, learned) == pytest.approx(expected)
 
 
 def test_nothing_to_train():

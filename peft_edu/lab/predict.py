@@ -1,6 +1,7 @@
 """Predict, run, explain: a learner commits to a guess, the experiment runs, and both are put side by side."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 import ipywidgets as widgets
@@ -58,7 +59,8 @@ class Guess:
                 raise ValueError("Choose one first.")
             return value
         try:
-            number = float(str(value).strip().rstrip("%").replace(",", "."))
+            plain = re.sub(r"(?<=\d),(?=\d{3}(\D|$))", "", str(value))  # 12,288 is a large number, and 2,5 a small one
+            number = float(plain.strip().rstrip("%").replace(",", "."))
         except ValueError:
             number = math.nan
         if not self.low <= number <= self.high:

@@ -109,13 +109,14 @@ class Trainer:
         self._show_curves("The loss will appear here")
 
     def _start(self, _button) -> None:
+        steps, label = self.steps(), self.label()
         if not _TRAINING.acquire(blocking=False):
             self.status.value = "Another training is running: wait for it, or stop it."
             return
         self._stopped.clear()
         self.start.disabled, self.stop.disabled = True, False
-        self.progress.max = self.steps()
-        self.thread = threading.Thread(target=self._run, args=(self.label(),), daemon=True)
+        self.progress.max = steps
+        self.thread = threading.Thread(target=self._run, args=(label,), daemon=True)
         self.thread.start()
 
     def _stop(self, _button) -> None:
@@ -137,12 +138,13 @@ class Trainer:
             ended = "stopped after" if self._stopped.is_set() else "after"
             seconds = time.perf_counter() - started
             self.status.value = f"{html.escape(name)}: <b>{said}</b>, {ended} {len(losses)} steps and {seconds:.1f} s"
-        except Exception as error:
-            self.status.value = as_error(error)
-        finally:
             self.progress.value = len(losses)
             if losses:
                 self._show_curves(f"{name} ends at a loss of {losses[-1]:.3f}")
+        except Exception as error:
+            self.progress.value = len(losses)
+            self.status.value = as_error(error)
+        finally:
             self.start.disabled, self.stop.disabled = False, True
             _TRAINING.release()
 

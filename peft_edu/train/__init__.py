@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor
 from tqdm.auto import tqdm
-from transformers import PreTrainedModel
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from peft_edu.anatomy import head
@@ -50,8 +50,11 @@ def fit(
     device, history, start = model.device, [], time.perf_counter()
     optimizer = optimizer(_groups(model, lr, head_lr), lr=lr)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _factor(schedule, steps, warmup))
+    if iter(batches) is batches:
+        raise ValueError(f"batches are a {type(batches).__name__}, gone through only once: give a list or a DataLoader")
     accelerator = Accelerator(device_placement=False)  # what runs where stays the caller's choice
     running, optimizer, batches = accelerator.prepare(model, optimizer, batches)
+    optimizer.zero_grad()  # gradients may lie around from a backward by hand
     bar = tqdm(islice(_endless(batches), steps), total=steps, unit="step")
     model.train()
     try:
@@ -82,26 +85,42 @@ def correct(output: ModelOutput, batch: Batch) -> Tensor:
     return (output.logits.argmax(-1) == batch["labels"])[counts]
 
 
+def correct_next(output: ModelOutput, batch: Batch) -> Tensor:
+    """`correct` for causal language models, where the logits at a token are about the next one."""
+    return correct(ModelOutput(logits=output.logits[:, :-1]), {"labels": batch["labels"][:, 1:]})
+
+
 @torch.no_grad()
-def evaluate(model: PreTrainedModel, batches: Iterable[Batch], metric: Callable = correct) -> float:
-    """The mean of a metric, in eval(). `metric(output, batch)` gives a tensor with one number an example (or token)."""
-    training = model.training
+def evaluate(model: PreTrainedModel, batches: Iterable[Batch], metric: Callable | None = None) -> float:
+    """The mean of a metric, in eval(); by default the share of right labels, for a causal model of right next tokens.
+
+    `metric(output, batch)` gives a tensor with one number an example (or token).
+    """
+    if metric is None:
+        metric = correct_next if type(model) in MODEL_FOR_CAUSAL_LM_MAPPING.values() else correct
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         batches = ({name: tensor.to(model.device) for name, tensor in batch.items()} for batch in batches)
-        return torch.cat([metric(model(**batch), batch).double().flatten() for batch in batches]).mean().item()
+        scores = [metric(model(**batch), batch).double().flatten() for batch in batches]
     finally:
-        model.train(training)
+        for module, training in modes:
+            module.training = training
+    if not scores:
+        raise ValueError("there are no batches")
+    return torch.cat(scores).mean().item()
 
 
 def _groups(model: PreTrainedModel, lr: float, head_lr: float | None) -> list[dict]:
     """What is trained, as the optimiser takes it: the head may have a rate of its own."""
     heads = {parameter for part in head(model) for parameter in part.parameters()}
     learned = trainable(model).values()
-    return [
+    head_lr = lr if head_lr is None else head_lr
+    groups = [
         {"params": [parameter for parameter in learned if parameter not in heads], "lr": lr},
-        {"params": [parameter for parameter in learned if parameter in heads], "lr": head_lr or lr},
+        {"params": [parameter for parameter in learned if parameter in heads], "lr": head_lr},
     ]
+    return [group for group in groups if group["params"]]
 
 
 def _factor(schedule: str, steps: int, warmup: float) -> Callable[[int], float]:
@@ -127,7 +146,7 @@ def _endless(batches: Iterable[Batch]) -> Iterator[Batch]:
         for batch in batches:
             yield batch
         if batch is None:
-            raise ValueError("no more batches: they must be a list, a DataLoader, or another thing to go through again")
+            raise ValueError("there are no batches")
 
 
 def _finite(loss: Tensor | None, step: int) -> float:

@@ -11,14 +11,14 @@ EXAMPLE = "python -m peft_edu.train --backbone tiny-bert --task reviews --method
 
 
 def field(text: str) -> tuple[str, object]:
-    """'rank=4' -> ('rank', 4), 'targets=query,value' -> ('targets', ('query', 'value'))"""
+    """'rank=4' -> ('rank', 4); a comma makes a tuple: 'targets=query,value', 'targets=value,'"""
     name, equals, value = text.partition("=")
     if not equals:
         raise ArgumentTypeError(f"{text!r} is not of the form field=value")
     try:
         return name, literal_eval(value)
     except (ValueError, SyntaxError):
-        return name, tuple(value.split(",")) if "," in value else value
+        return name, tuple(filter(None, value.split(","))) if "," in value else value
 
 
 def main() -> None:

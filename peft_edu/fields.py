@@ -1,0 +1,20 @@
+"""The checks that the fields of all methods share: each error says what arrived and what was expected."""
+
+import math
+
+
+def whole_number(name: str, value: object, at_least: int = 1) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+        raise ValueError(f"{name} is {value!r}, but must be a whole number from {at_least} on")
+
+
+def number(name: str, value: object, expected: str, fits) -> None:
+    """`fits` says whether a finite number is allowed, `expected` says the same in words."""
+    known = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not known or not fits(value):
+        raise ValueError(f"{name} is {value!r}, but must be {expected}")
+
+
+def choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}, but must be one of {', '.join(map(repr, choices))}")
