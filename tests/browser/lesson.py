@@ -28,11 +28,11 @@ def save_picture(shown, name):
     shown.screenshot(path=SCREENSHOTS / f"{name}.png")
 
 
-def wait_until(page, holds, what, seconds):
+def wait_until(page, holds, what, seconds, pause=0.02):
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, f"waited {seconds} s for this, in vain: {what}"
-        page.wait_for_timeout(20)
+        page.wait_for_timeout(1000 * pause)
 
 
 def kernel_message(frame):
@@ -76,7 +76,11 @@ class Lesson:
         self.page.get_by_role("menuitem", name="Run", exact=True).click()
         self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         ran = self.code.locator(".jp-InputPrompt").filter(has_text=re.compile(r"\[\d+\]"))
-        wait_until(self.page, lambda: self.errors or ran.count() == self.code.count(), "every cell has run", seconds)
+
+        def all_ran():
+            return self.errors or ran.count() == self.code.count()
+
+        wait_until(self.page, all_ran, "every cell has run", seconds, pause=1)  # to ask more often slows the kernel
         self.no_errors()
 
     def card(self, title):
