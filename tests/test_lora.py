@@ -76,6 +76,8 @@ def test_unmerging_brings_everything_back_bit_for_bit(family, dtype):
     method.merge()
     method.unmerge()
     assert torch.equal(logits(model, "classify"), before)
+    with pytest.raises(RuntimeError, match="LoRA.* is not merged"):
+        method.unmerge()
     assert trainable(model) == parameters  # the very same: an optimiser can go on
     method.detach()
     assert all(torch.equal(value, base.state_dict()[name]) for name, value in model.state_dict().items())
