@@ -6,17 +6,21 @@ The letters in the comments on shapes, the same in every file:
     h  heads        w  width of a head         d  width of the model       r  rank
 """
 
+from peft_edu.adapter import Adapter
 from peft_edu.checkpoint import count, load, save, trainable
 from peft_edu.freezing import BitFit, FullFineTuning, HeadOnly, TopBlocks
 from peft_edu.lora import LoRA
 from peft_edu.peft_format import from_peft, to_peft
+from peft_edu.prefix_tuning import PrefixTuning
 from peft_edu.train import evaluate, fit, seed
 
 __all__ = [
+    "Adapter",
     "BitFit",
     "FullFineTuning",
     "HeadOnly",
     "LoRA",
+    "PrefixTuning",
     "TopBlocks",
     "count",
     "evaluate",

@@ -17,14 +17,17 @@ ROLES = ("query", "key", "value", "output", "up", "down", "gate")
 
 @dataclass(frozen=True)
 class Family:
-    """Names inside one model family. `blocks` are seen from the backbone, `maps` from a block.
+    """Names inside one model family. `blocks` and `positions` are seen from the backbone, the rest from a block.
 
-    A map's name may hold the wildcard *, may offer "one | another", and may end in [i/n]: the i-th, counted from 0,
-    of n maps that the module stores one under the other.
+    A name may hold the wildcards * and ?, and may offer "one | another"; a map's may end in [i/n]: the i-th, counted
+    from 0, of n maps that the module stores one under the other.
     """
 
     blocks: tuple[str, ...]
     maps: dict[str, str]
+    ends: str  # the modules whose outputs a block adds to the residual stream, the feed-forward network's last
+    attention: str | None  # the modules that call a registered attention function; None if the family has its own
+    positions: str | None  # the module that is given the positions; None where they are relative
     head: tuple[str, ...]  # what starts untrained over a backbone: these names, as far as the model has them
 
 
@@ -32,12 +35,18 @@ _BERT = Family(
     blocks=("encoder.layer",),
     maps={"query": "attention.self.query", "key": "attention.self.key", "value": "attention.self.value",
           "output": "attention.output.dense", "up": "intermediate.dense", "down": "output.dense"},
+    ends="attention.output.dropout | output.dropout",
+    attention="attention.self",
+    positions="embeddings.position_embeddings",
     head=("classifier", "qa_outputs"),  # not BERT's pooler: it is in the backbone, and comes pretrained
 )
 _LLAMA = Family(
     blocks=("layers",),
     maps={"query": "self_attn.q_proj", "key": "self_attn.k_proj", "value": "self_attn.v_proj",
           "output": "self_attn.o_proj", "up": "mlp.up_proj", "down": "mlp.down_proj", "gate": "mlp.gate_proj"},
+    ends="self_attn.o_proj | mlp.down_proj",
+    attention="self_attn",
+    positions="rotary_emb",
     head=("score", "qa_outputs"),
 )
 FAMILIES = {
@@ -47,12 +56,18 @@ FAMILIES = {
         blocks=("encoder.layer",),
         maps=_BERT.maps | {"query": "attention.self.query_proj", "key": "attention.self.key_proj",
                            "value": "attention.self.value_proj"},
+        ends=_BERT.ends,
+        attention=None,
+        positions=None,
         head=("pooler", "classifier", "qa_outputs"),  # no checkpoint of DeBERTa's holds a pooler
     ),
     "gpt2": Family(
         blocks=("h",),
         maps={"query": "attn.c_attn[0/3]", "key": "attn.c_attn[1/3]", "value": "attn.c_attn[2/3]",
               "output": "attn.c_proj", "up": "mlp.c_fc", "down": "mlp.c_proj"},
+        ends="attn.resid_dropout | mlp.dropout",
+        attention="attn",
+        positions="wpe",
         head=("score", "classifier", "qa_outputs", "multiple_choice_head"),
     ),
     "llama": _LLAMA,
@@ -63,6 +78,9 @@ FAMILIES = {
               "output": "layer.*.*Attention.o",  # of self-attention, and in the decoder of cross-attention
               "up": "layer.*.DenseReluDense.wi | layer.*.DenseReluDense.wi_1",  # T5 1.0 | T5 1.1, which has a gate
               "down": "layer.*.DenseReluDense.wo", "gate": "layer.*.DenseReluDense.wi_0"},
+        ends="layer.?.dropout",
+        attention="layer.*.SelfAttention | layer.*.EncDecAttention",
+        positions=None,
         head=("classification_head", "classifier", "qa_outputs"),
     ),
 }
@@ -120,14 +138,61 @@ def linear_maps(model: PreTrainedModel, roles: tuple[str, ...] | None = None) ->
     return [each for each in maps if roles is None or each.role in roles]
 
 
+def ends(model: PreTrainedModel, block: nn.Module) -> list[nn.Module]:
+    """The last module of each sub-layer, before its residual sum: attention's (in T5's decoder two), then the FFN's."""
+    return [module for _, module in _find(block, family(model).ends)]
+
+
+def attentions(model: PreTrainedModel) -> list[list[nn.Module]]:
+    """The attention modules, from the bottom up, a list for each kind: T5 has encoder, decoder and cross-attention."""
+    pattern, kinds = family(model).attention, {}
+    if pattern is None:
+        raise ValueError(f"{type(model).__name__} has attention of its own kind, into which no keys can be put")
+    for block in blocks(model):
+        for name, module in _find(block, pattern):
+            kinds.setdefault((name, getattr(module, "is_decoder", None)), []).append(module)
+    return list(kinds.values())
+
+
+def positions(model: PreTrainedModel) -> nn.Module | None:
+    """The module that is given the positions of the tokens: a table, or what computes rotations."""
+    path = family(model).positions
+    return path and model.base_model.get_submodule(path)
+
+
+def room(model: PreTrainedModel) -> float:
+    """How many positions the model has; any number where they are relative."""
+    return model.config.max_position_embeddings if family(model).positions else float("inf")
+
+
+def key_value_shape(model: PreTrainedModel) -> tuple[int, int]:
+    """Heads that have keys and values of their own, and the width of each."""
+    config = model.config
+    width = getattr(config, "d_kv", None) or getattr(config, "head_dim", None)
+    return (
+        getattr(config, "num_key_value_heads", None) or config.num_attention_heads,
+        width or config.hidden_size // config.num_attention_heads,
+    )
+
+
+def norms(model: PreTrainedModel) -> list[nn.Module]:
+    """Every LayerNorm or RMSNorm of the backbone, the one over the embeddings included."""
+    return [module for module in model.base_model.modules() if type(module).__name__.endswith("Norm")]
+
+
 def _maps_of(block: nn.Module, names: dict[str, str]) -> Iterator[LinearMap]:
     for role, name in names.items():
         pattern, _, part = name.rstrip("]").partition("[")  # "attn.c_attn[2/3]" -> "attn.c_attn", "2/3"
         index, count = map(int, (part or "0/1").split("/"))
-        for path, module in block.named_modules():
-            if any(fnmatchcase(path, choice) for choice in pattern.split(" | ")):
-                width = len(_weight(module)) // count
-                yield LinearMap(role, path, module, slice(index * width, (index + 1) * width))
+        for path, module in _find(block, pattern):
+            width = len(_weight(module)) // count
+            yield LinearMap(role, path, module, slice(index * width, (index + 1) * width))
+
+
+def _find(block: nn.Module, pattern: str) -> Iterator[tuple[str, nn.Module]]:
+    for path, module in block.named_modules():
+        if any(fnmatchcase(path, choice) for choice in pattern.split(" | ")):
+            yield path, module
 
 
 def _weight(module: nn.Module) -> Tensor:

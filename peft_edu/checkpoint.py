@@ -67,11 +67,12 @@ def save(model: PreTrainedModel, folder: str | Path) -> Path:
         raise RuntimeError(f"{method} was attached with {method.fields}: a field that changes later changes nothing")
     if METHODS[type(method).__name__] is not type(method):
         raise TypeError(f"peft_edu has a {type(method).__name__} of its own, which load would take: rename yours")
-    learned = tensor_bytes(trainable(model))
+    kept, learned = method.saved()
+    learned = tensor_bytes(learned)
     recipe = {
         "format": FORMAT,
         "method": type(method).__name__,
-        "fields": asdict(method),
+        "fields": asdict(kept),
         "model": _describe(model),
         "sha256": hashlib.sha256(learned).hexdigest(),
     }

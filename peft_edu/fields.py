@@ -2,6 +2,8 @@
 
 import math
 
+from transformers import PreTrainedTokenizerBase
+
 
 def whole_number(name: str, value: object, at_least: int = 1) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
@@ -18,3 +20,14 @@ def number(name: str, value: object, expected: str, fits) -> None:
 def choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(f"{name} is {value!r}, but must be one of {', '.join(map(repr, choices))}")
+
+
+def token_ids(name: str, words: object, tokenizer: PreTrainedTokenizerBase | None) -> tuple[int, ...]:
+    """The token ids of a text, or those that are given."""
+    if isinstance(words, str):
+        if tokenizer is None:
+            raise ValueError(f"{name} is the text {words!r}, which needs its tokenizer: tokenizer=...")
+        words = tokenizer(words, add_special_tokens=False).input_ids
+    if not words or not all(isinstance(each, int) for each in words):
+        raise ValueError(f"{name} is {words!r}, but must be a text that tokenises to something, or token ids")
+    return tuple(words)

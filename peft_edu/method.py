@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
 
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedConfig, PreTrainedModel
 
@@ -94,6 +94,11 @@ class Method:
     def merge(self) -> PreTrainedModel:
         """Fold what was learned into the weights. Only a method that learns a change of weights can."""
         raise TypeError(f"{self} has nothing to merge: it learns no change that could be folded into a weight")
+
+    def saved(self) -> tuple["Method", dict[str, Tensor]]:
+        """What a file keeps: the recipe to attach again, and what is trained, by name."""
+        learned = self._attached_to().named_parameters()
+        return self, {name: parameter for name, parameter in learned if parameter.requires_grad}
 
     @property
     def added(self) -> list[nn.Module]:

@@ -1,0 +1,186 @@
+"""Prefix tuning: trained keys and values in front of those of the text, in every layer of a frozen transformer.
+
+    head = softmax(Q [P_K; K]^T / sqrt(w)) [P_V; V]         P_K, P_V (p, w) trained, for each head of each layer
+
+Text cannot see where a key came from: it attends to p positions more. While training, the prefix may be made by an MLP
+that all layers share, P = MLP(P'); what it gives at the end is kept, and the MLP is thrown away.
+
+Li & Liang 2021, https://arxiv.org/abs/2101.00190, section 4.
+"""
+
+from dataclasses import InitVar, dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad, scaled_dot_product_attention
+from transformers import AttentionInterface, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.masking_utils import AttentionMaskInterface, eager_mask
+
+from peft_edu.anatomy import attentions, key_value_shape, positions, room
+from peft_edu.fields import token_ids, whole_number
+from peft_edu.method import Method
+
+ATTENTION = "peft_edu_prefix"  # the name of our attention function in transformers
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **options) -> Tensor:
+    """Queries (b, h, t, w) over keys and values (b, heads, s, w) -> (b, h, t, w). In Llama, queries share keys."""
+    return scaled_dot_product_attention(query, key, value, mask, enable_gqa=query.shape[1] != key.shape[1], **options)
+
+
+class Prefix(nn.Module):
+    """The prefix of one layer as free numbers: keys and values (2, heads, p, w)."""
+
+    def __init__(self, keys_values: Tensor):
+        super().__init__()
+        self.keys_values = nn.Parameter(keys_values)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **options) -> Tensor:
+        """Attention over the prefix and the text."""
+        prefix_key, prefix_value = self.keys_values.expand(len(query), -1, -1, -1, -1).unbind(1)
+        key, value = torch.cat([prefix_key, key], 2), torch.cat([prefix_value, value], 2)
+        if mask is not None:
+            mask = pad(mask, (prefix_key.shape[2], 0))  # added to the scores: 0, so that every query sees the prefix
+        return attention(query, key, value, mask, **options)
+
+
+class Trunk(nn.Module):
+    """The part of the MLP that all layers share: P' (p, d) -> tanh(W P' + b) (p, hidden)."""
+
+    def __init__(self, length: int, width: int, hidden: int):
+        super().__init__()
+        self.start = nn.Parameter(torch.randn(length, width))
+        self.down = nn.Linear(width, hidden)
+
+    def forward(self) -> Tensor:
+        return self.down(self.start).tanh()
+
+
+class MLPPrefix(Prefix):
+    """The prefix of one layer as an MLP gives it: the shared trunk, then a linear map of this layer's own."""
+
+    def __init__(self, trunk: Trunk, heads: int, width: int):
+        nn.Module.__init__(self)
+        self.trunk, self.heads = trunk, heads
+        self.up = nn.Linear(trunk.down.out_features, 2 * heads * width)
+
+    @property
+    def keys_values(self) -> Tensor:
+        flat = self.up(self.trunk())  # (p, hidden) -> (p, 2 heads w)
+        return flat.view(len(flat), 2, self.heads, -1).transpose(0, 2).transpose(0, 1)  # -> (2, heads, p, w)
+
+
+class Listener(nn.Module):
+    """In the place of a prefix: remembers the keys and values of the first text, (2, heads, t, w)."""
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **options) -> Tensor:
+        self.heard = torch.stack([key[0], value[0]])
+        return attention(query, key, value, mask, **options)
+
+
+def attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float,
+           dropout: float = 0.0, position_bias: Tensor | None = None, **_) -> tuple[Tensor, None]:  # fmt: skip
+    """The attention function that transformers calls; a module without a prefix attends as ever."""
+    if position_bias is not None:  # T5's
+        mask = position_bias if mask is None else position_bias + mask
+    how = getattr(module, "prefix", attention)
+    out = how(query, key, value, mask, scale=scaling, dropout_p=dropout)
+    return out.transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(ATTENTION, attend)
+AttentionMaskInterface.register(ATTENTION, eager_mask)  # a mask to add; without this line transformers makes none
+
+
+@dataclass
+class PrefixTuning(Method):
+    """A prefix of `length` positions in every attention module; T5 has three kinds, each with a prefix of its own.
+
+    hidden: the width of the MLP that makes the prefix while it is trained (the paper: 512 for tables, 800 for
+        summaries); 0 for free keys and values. `save` keeps the prefix alone, so what is loaded has hidden=0.
+    init: "normal" (N(0, 1), as in the authors' code), or words whose activations the free prefix starts from: a text,
+        with the `tokenizer`, or token ids. Fewer words than `length` are repeated.
+    shift: whether the text's positions start at `length`, as in the authors' code and in HF peft, or at 0.
+    """
+
+    length: int = 10
+    hidden: int = 512
+    init: str | tuple[int, ...] = "normal"
+    shift: bool = True
+    tokenizer: InitVar[PreTrainedTokenizerBase | None] = None
+
+    starts_at_base = False  # not even with a prefix of zeros: it takes its share of the softmax
+
+    def __post_init__(self, tokenizer: PreTrainedTokenizerBase | None):
+        whole_number("length", self.length)
+        whole_number("hidden", self.hidden, at_least=0)
+        if self.init != "normal":
+            self.init = token_ids("init", self.init, tokenizer)
+            if self.hidden:
+                raise ValueError("words are a start for free keys and values: set hidden=0")
+
+    def insert(self, model: PreTrainedModel) -> None:
+        kinds, (heads, width) = attentions(model), key_value_shape(model)
+        if self.shift and self.length >= room(model):
+            raise ValueError(f"length {self.length} leaves no room for text: the model has {room(model)} positions")
+        for config in {id(module.config): module.config for kind in kinds for module in kind}.values():
+            self.configure(config, "_attn_implementation", ATTENTION)
+        starts = self._starts(model, kinds, heads, width)
+        for kind in kinds:
+            trunk = Trunk(self.length, model.config.hidden_size, self.hidden) if self.hidden else None
+            for module in kind:
+                self.add(module, "prefix", MLPPrefix(trunk, heads, width) if trunk else Prefix(next(starts)))
+        if self.shift and positions(model):
+            self.hook(positions(model).register_forward_pre_hook(self._shift, with_kwargs=True))
+
+    def _starts(self, model: PreTrainedModel, kinds: list[list[nn.Module]], heads: int, width: int):
+        """The keys and values that each prefix starts from."""
+        modules = [module for kind in kinds for module in kind]
+        if self.init == "normal":
+            return (torch.randn(2, heads, self.length, width) for _ in modules)
+        words = (self.init * self.length)[: self.length]
+        return iter(activations(model, modules, torch.tensor([words], device=model.device)))
+
+    def _shift(self, module: nn.Module, inputs: tuple, named: dict) -> tuple[tuple, dict]:
+        """Whatever comes in whole numbers are positions. A table has a last one."""
+        inputs = tuple(self._later(module, each) for each in inputs)
+        return inputs, {name: self._later(module, each) for name, each in named.items()}
+
+    def _later(self, module: nn.Module, given: object) -> object:
+        if not isinstance(given, Tensor) or given.is_floating_point():
+            return given
+        rows = getattr(module, "num_embeddings", None)
+        if rows and given.numel() and (last := int(given.max()) + self.length) >= rows:
+            raise ValueError(f"the text and a prefix of {self.length} need position {last}, but the model has {rows}")
+        return given + self.length
+
+    def saved(self) -> tuple[Method, dict[str, Tensor]]:
+        """Without the MLP: p L 2 d numbers, and the head."""
+        recipe, learned = super().saved()
+        if not self.hidden:
+            return recipe, learned
+        names = {module: name for name, module in self._attached_to().named_modules()}
+        made = {parameter for prefix in self.added for parameter in prefix.parameters()}
+        kept = {name: parameter for name, parameter in learned.items() if parameter not in made}
+        flat = {f"{names[prefix]}.keys_values": prefix.keys_values.detach() for prefix in self.added}
+        return replace(self, hidden=0), kept | flat
+
+
+@torch.no_grad()
+def activations(model: PreTrainedModel, modules: list[nn.Module], words: Tensor) -> list[Tensor]:
+    """The keys and values (2, heads, t, w) that these attention modules see for a text of token ids (1, t)."""
+    modes = [(module, module.training) for module in model.modules()]
+    for module in modules:
+        module.prefix = Listener()
+    try:
+        model.eval()
+        inputs = {"input_ids": words, "attention_mask": torch.ones_like(words)}
+        if model.config.is_encoder_decoder and any(module.is_decoder for module in modules):
+            inputs["decoder_input_ids"] = words
+        model.base_model(**inputs)
+        return [module.prefix.heard for module in modules]
+    finally:
+        for module in modules:
+            del module.prefix
+        for module, training in modes:
+            module.training = training
