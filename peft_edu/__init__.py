@@ -12,6 +12,7 @@ from peft_edu.freezing import BitFit, FullFineTuning, HeadOnly, TopBlocks
 from peft_edu.lora import LoRA
 from peft_edu.peft_format import from_peft, to_peft
 from peft_edu.prefix_tuning import PrefixTuning
+from peft_edu.prompt_tuning import PromptTuning
 from peft_edu.train import evaluate, fit, seed
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "HeadOnly",
     "LoRA",
     "PrefixTuning",
+    "PromptTuning",
     "TopBlocks",
     "count",
     "evaluate",

@@ -27,6 +27,7 @@ class Family:
     maps: dict[str, str]
     ends: str  # the modules whose outputs a block adds to the residual stream, the feed-forward network's last
     attention: str | None  # the modules that call a registered attention function; None if the family has its own
+    stack: str  # the part of the backbone that ends before its pooler; "" where it has none
     positions: str | None  # the module that is given the positions; None where they are relative
     head: tuple[str, ...]  # what starts untrained over a backbone: these names, as far as the model has them
 
@@ -37,6 +38,7 @@ _BERT = Family(
           "output": "attention.output.dense", "up": "intermediate.dense", "down": "output.dense"},
     ends="attention.output.dropout | output.dropout",
     attention="attention.self",
+    stack="encoder",
     positions="embeddings.position_embeddings",
     head=("classifier", "qa_outputs"),  # not BERT's pooler: it is in the backbone, and comes pretrained
 )
@@ -46,6 +48,7 @@ _LLAMA = Family(
           "output": "self_attn.o_proj", "up": "mlp.up_proj", "down": "mlp.down_proj", "gate": "mlp.gate_proj"},
     ends="self_attn.o_proj | mlp.down_proj",
     attention="self_attn",
+    stack="",
     positions="rotary_emb",
     head=("score", "qa_outputs"),
 )
@@ -58,6 +61,7 @@ FAMILIES = {
                            "value": "attention.self.value_proj"},
         ends=_BERT.ends,
         attention=None,
+        stack="",
         positions=None,
         head=("pooler", "classifier", "qa_outputs"),  # no checkpoint of DeBERTa's holds a pooler
     ),
@@ -67,6 +71,7 @@ FAMILIES = {
               "output": "attn.c_proj", "up": "mlp.c_fc", "down": "mlp.c_proj"},
         ends="attn.resid_dropout | mlp.dropout",
         attention="attn",
+        stack="",
         positions="wpe",
         head=("score", "classifier", "qa_outputs", "multiple_choice_head"),
     ),
@@ -80,6 +85,7 @@ FAMILIES = {
               "down": "layer.*.DenseReluDense.wo", "gate": "layer.*.DenseReluDense.wi_0"},
         ends="layer.?.dropout",
         attention="layer.*.SelfAttention | layer.*.EncDecAttention",
+        stack="encoder",
         positions=None,
         head=("classification_head", "classifier", "qa_outputs"),
     ),
@@ -161,8 +167,34 @@ def positions(model: PreTrainedModel) -> nn.Module | None:
 
 
 def room(model: PreTrainedModel) -> float:
-    """How many positions the model has; any number where they are relative."""
-    return model.config.max_position_embeddings if family(model).positions else float("inf")
+    """How many tokens the model has positions for; any number where they are relative."""
+    if family(model).positions is None:
+        return float("inf")
+    return model.config.max_position_embeddings - first_position(model.base_model)
+
+
+def first_position(stack: nn.Module) -> int:
+    """What counting starts from: RoBERTa's table keeps its first rows for padding."""
+    table = getattr(getattr(stack, "embeddings", None), "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    return 0 if padding is None else padding + 1
+
+
+def default_positions(stack: nn.Module, ids: Tensor | None) -> Tensor | None:
+    """The positions (b, t) that the model would give these tokens, where they depend on more than their number."""
+    count = getattr(getattr(stack, "embeddings", None), "create_position_ids_from_input_ids", None)
+    return None if count is None or ids is None else count(ids, first_position(stack) - 1)
+
+
+def input_stack(model: PreTrainedModel) -> tuple[nn.Module, nn.Module, nn.Module | None]:
+    """The module that takes the text's embeddings, the one that gives its last hidden states, and T5's decoder.
+
+    BERT's pooler reads those hidden states inside the backbone: so what gives them there is the encoder.
+    """
+    base = model.base_model
+    if model.config.is_encoder_decoder:
+        return base.encoder, base.encoder, getattr(base, "decoder", None)
+    return base, getattr(base, family(model).stack, base), None
 
 
 def key_value_shape(model: PreTrainedModel) -> tuple[int, int]:

@@ -12,20 +12,13 @@ from dataclasses import InitVar, dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad, scaled_dot_product_attention
-from transformers import AttentionInterface, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.masking_utils import AttentionMaskInterface, eager_mask
+from torch.nn.functional import pad
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from peft_edu.anatomy import attentions, key_value_shape, positions, room
+from peft_edu.attention import ATTENTION, activations, attention
 from peft_edu.fields import token_ids, whole_number
 from peft_edu.method import Method
-
-ATTENTION = "peft_edu_prefix"  # the name of our attention function in transformers
-
-
-def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **options) -> Tensor:
-    """Queries (b, h, t, w) over keys and values (b, heads, s, w) -> (b, h, t, w). In Llama, queries share keys."""
-    return scaled_dot_product_attention(query, key, value, mask, enable_gqa=query.shape[1] != key.shape[1], **options)
 
 
 class Prefix(nn.Module):
@@ -68,28 +61,6 @@ class MLPPrefix(Prefix):
     def keys_values(self) -> Tensor:
         flat = self.up(self.trunk())  # (p, hidden) -> (p, 2 heads w)
         return flat.view(len(flat), 2, self.heads, -1).transpose(0, 2).transpose(0, 1)  # -> (2, heads, p, w)
-
-
-class Listener(nn.Module):
-    """In the place of a prefix: remembers the keys and values of the first text, (2, heads, t, w)."""
-
-    def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **options) -> Tensor:
-        self.heard = torch.stack([key[0], value[0]])
-        return attention(query, key, value, mask, **options)
-
-
-def attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float,
-           dropout: float = 0.0, position_bias: Tensor | None = None, **_) -> tuple[Tensor, None]:  # fmt: skip
-    """The attention function that transformers calls; a module without a prefix attends as ever."""
-    if position_bias is not None:  # T5's
-        mask = position_bias if mask is None else position_bias + mask
-    how = getattr(module, "prefix", attention)
-    out = how(query, key, value, mask, scale=scaling, dropout_p=dropout)
-    return out.transpose(1, 2).contiguous(), None
-
-
-AttentionInterface.register(ATTENTION, attend)
-AttentionMaskInterface.register(ATTENTION, eager_mask)  # a mask to add; without this line transformers makes none
 
 
 @dataclass
@@ -164,23 +135,3 @@ class PrefixTuning(Method):
         kept = {name: parameter for name, parameter in learned.items() if parameter not in made}
         flat = {f"{names[prefix]}.keys_values": prefix.keys_values.detach() for prefix in self.added}
         return replace(self, hidden=0), kept | flat
-
-
-@torch.no_grad()
-def activations(model: PreTrainedModel, modules: list[nn.Module], words: Tensor) -> list[Tensor]:
-    """The keys and values (2, heads, t, w) that these attention modules see for a text of token ids (1, t)."""
-    modes = [(module, module.training) for module in model.modules()]
-    for module in modules:
-        module.prefix = Listener()
-    try:
-        model.eval()
-        inputs = {"input_ids": words, "attention_mask": torch.ones_like(words)}
-        if model.config.is_encoder_decoder and any(module.is_decoder for module in modules):
-            inputs["decoder_input_ids"] = words
-        model.base_model(**inputs)
-        return [module.prefix.heard for module in modules]
-    finally:
-        for module in modules:
-            del module.prefix
-        for module, training in modes:
-            module.training = training

@@ -17,6 +17,7 @@ from peft_edu import (
     HeadOnly,
     LoRA,
     PrefixTuning,
+    PromptTuning,
     TopBlocks,
     fit,
     load,
@@ -37,6 +38,8 @@ METHODS = [
     Adapter(bottleneck=3, init_std=0.1, placement="pfeiffer", norms=False, own_norm=True, blocks=(1,)),
     PrefixTuning(length=3, hidden=5),
     PrefixTuning(length=2, hidden=0, init=(7, 8, 9), shift=False),
+    PromptTuning(length=3),
+    PromptTuning(length=4, init=((7, 8), (9,)), members=3),
 ]
 NO_BIASES = ("t5", "t5-gated", "llama")
 CASES = [
