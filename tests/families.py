@@ -3,8 +3,10 @@
 Attention is eager: SDPA chooses its kernel by what is frozen, and the last digits with it.
 """
 
+from zlib import crc32
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -52,3 +54,19 @@ def batch(task: str = "language", seed: int = 0) -> dict[str, Tensor]:
     ids[:, -1] = END
     labels = {"language": ids, "classify": torch.tensor([0, 1, 2]), "tag": ids % 3}
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels[task]}
+
+
+@torch.no_grad()
+def fill(model: PreTrainedModel) -> None:
+    """Weights that follow from their names, the same in any version of transformers."""
+    for name, parameter in model.named_parameters():
+        draw = torch.Generator().manual_seed(crc32(name.encode()))
+        parameter.copy_(0.2 * torch.randn(parameter.shape, generator=draw, dtype=torch.float64))
+
+
+@torch.no_grad()
+def fill_adapter(number: int, down: nn.Linear, up: nn.Linear) -> None:
+    """The weights of the adapter at this place, counted from the bottom."""
+    draw = torch.Generator().manual_seed(number)
+    for parameter in (*down.parameters(), *up.parameters()):
+        parameter.copy_(0.2 * torch.randn(parameter.shape, generator=draw, dtype=torch.float64))

@@ -1,17 +1,22 @@
-"""LoRA beside the libraries that a reader already trusts, in float64: output, every gradient, three optimiser steps.
+"""Methods beside the libraries that a reader already trusts, in float64: output, gradients, three optimiser steps.
 
-alpha / r is a power of two. Multiplying with it is exact, so that it does not matter whether the output is scaled, as
-peft does, or B, as we do. A last digit would: the norms of T5, Llama and Qwen2 compute in float32 in any model.
+LoRA's alpha / r is a power of two. Multiplying with it is exact, so that it does not matter whether the output is
+scaled, as peft does, or B, as we do. A last digit would: the norms of T5, Llama and Qwen2 compute in float32.
 """
+
+from collections.abc import Iterator
+from pathlib import Path
 
 import loralib
 import peft
 import pytest
 import torch
-from families import batch, tiny
+from families import batch, fill, fill_adapter, tiny
+from safetensors.torch import load_file
 from torch import Tensor, nn
+from transformers import DynamicCache
 
-from peft_edu import LoRA, trainable
+from peft_edu import Adapter, LoRA, PrefixTuning, PromptTuning, trainable
 from peft_edu.lora import LowRankUpdate
 
 RANK, ALPHA = 4, 16
@@ -40,8 +45,8 @@ def lora(family: str, targets=("query", "value")) -> tuple[nn.Module, list[tuple
     return model, [(names[target.module], update) for target, update in method.updates]
 
 
-def close(mine: Tensor, theirs: Tensor) -> bool:
-    return torch.allclose(mine, theirs, rtol=1e-10, atol=1e-12)
+def close(mine: Tensor, theirs: Tensor, bound: float = 1e-12) -> bool:
+    return torch.allclose(mine, theirs, rtol=1e-10, atol=bound)
 
 
 def assert_equal_training(model: nn.Module, other: nn.Module, pairs: list[tuple[Tensor, Tensor, slice]]) -> None:
@@ -137,3 +142,141 @@ def test_lora_on_a_fused_map_has_the_output_and_gradients_of_hf_peft():
         A, B = (getattr(references[name], letter)["default"].weight for letter in ("lora_A", "lora_B"))
         assert close(sum(update.A.grad for update in three), A.grad)
         assert close(torch.cat([update.B.grad for update in three]), B.grad)
+
+
+GOLDEN = load_file(Path(__file__).parent / "golden" / "adapters.safetensors")
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "gpt2", "t5", "llama"])
+def test_the_adapter_is_that_of_the_adapters_library(family):
+    """Its numbers were made once, by golden/adapters_library.py. It keeps the LayerNorms frozen.
+
+    T5's norms compute in float32, and their last digits differ between the two versions of transformers, without any
+    adapter, too: so its bound is 1e-6, and it is not trained, since AdamW turns the sign of the smallest gradient
+    into a whole step.
+    """
+    bound, steps = (1e-6, 1) if family == "t5" else (1e-12, 3)
+    model = base(family)
+    fill(model)
+    method = Adapter(bottleneck=4, norms=False)
+    method.attach(model)
+    learned = {}
+    for number, adapter in enumerate(method.added):
+        fill_adapter(number, adapter.down, adapter.up)
+        learned |= {f"{family}.{number}.{part}": parameter for part, parameter in adapter.named_parameters()}
+    assert {f"{name}.grad" for name in learned} == {n for n in GOLDEN if n.startswith(f"{family}.") and "grad" in n}
+    optimizer = torch.optim.AdamW(learned.values(), lr=0.01)
+    for step in range(steps):
+        output = model(**batch())
+        optimizer.zero_grad()
+        output.loss.backward()
+        if step == 0:
+            assert close(output.logits, GOLDEN[f"{family}.logits"], bound)
+            assert all(close(parameter.grad, GOLDEN[f"{name}.grad"], bound) for name, parameter in learned.items())
+        optimizer.step()
+    if steps == 3:
+        assert all(close(parameter, GOLDEN[f"{name}.after"], bound) for name, parameter in learned.items())
+
+
+# ------------------------------------------------------------------------------------------ prefix and prompt tuning
+def steps_of(model, parameters, inputs, theirs=lambda output: output) -> Iterator[tuple[Tensor, list, list]]:
+    """Three optimiser steps: the logits, the gradients, and what the parameters are then."""
+    optimizer = torch.optim.AdamW(parameters, lr=0.01)
+    for _ in range(3):
+        optimizer.zero_grad()
+        output = model(**inputs)
+        output.loss.backward()
+        gradients = [parameter.grad.clone() for parameter in parameters]
+        optimizer.step()
+        yield theirs(output.logits.detach()), gradients, [parameter.detach().clone() for parameter in parameters]
+
+
+def exact(family: str) -> nn.Module:
+    """With SDPA: the softmax of Llama's eager attention is in float32, whatever the model is."""
+    model = base(family)
+    model.set_attn_implementation("sdpa")
+    return model
+
+
+def their_layers(embedding: Tensor, layers: int, heads: int) -> list[Tensor]:
+    """peft keeps a prefix as (p, layers 2 heads w); ours are (2, heads, p, w), one a layer."""
+    split = embedding.view(len(embedding), layers, 2, heads, -1).permute(1, 2, 3, 0, 4)
+    return list(split)
+
+
+@pytest.mark.parametrize("family, hidden", [("gpt2", 0), ("gpt2", 16), ("llama", 0), ("qwen2", 0)])
+def test_prefix_tuning_is_that_of_hf_peft(family, hidden):
+    """peft hands its prefix over as past_key_values, with a mask over it, and text starts at position p, as with us.
+
+    With an MLP peft gives P' the width of keys and values, we that of the model, as the paper: they differ in Llama.
+    """
+    method = PrefixTuning(length=3, hidden=hidden)
+    model = method.attach(base(family))
+    config = peft.PrefixTuningConfig(
+        task_type="CAUSAL_LM", num_virtual_tokens=3, prefix_projection=bool(hidden), encoder_hidden_size=hidden or None
+    )
+    other = peft.get_peft_model(exact(family), config).double().eval()
+    theirs, heads = other.prompt_encoder["default"], 2 if family in ("llama", "qwen2") else 4
+    if hidden:
+        trunk = method.added[0].trunk
+        ours = [trunk.start, trunk.down.weight, trunk.down.bias]
+        maps = [prefix.up for prefix in method.added]
+        names = ("embedding.weight", "transform.0.weight", "transform.0.bias", "transform.2.weight", "transform.2.bias")
+        references = [theirs.get_parameter(name) for name in names]
+        pieces = [*ours, torch.cat([up.weight for up in maps]), torch.cat([up.bias for up in maps])]
+
+        def joined(values):
+            """Ours as they are in peft: the last linear maps of all layers, one under the other."""
+            return [*values[:3], torch.cat(values[3::2]), torch.cat(values[4::2])]
+
+        ours += [parameter for up in maps for parameter in (up.weight, up.bias)]
+        split = list
+    else:
+        ours = [prefix.keys_values for prefix in method.added]
+        references = [theirs.embedding.weight]
+        pieces = [torch.stack(ours).permute(3, 0, 1, 2, 4).reshape(3, -1)]
+        joined = list
+
+        def split(values):
+            return their_layers(values[0], len(ours), heads)
+
+    with torch.no_grad():
+        for reference, piece in zip(references, pieces, strict=True):
+            reference.copy_(piece)
+    assert sum(p.numel() for p in ours) == sum(p.numel() for p in trainable(other).values())
+    for mine, reference in zip(steps_of(model, ours, batch()), steps_of(other, references, batch()), strict=True):
+        assert close(mine[0], reference[0])
+        for kind in (1, 2):
+            assert all(close(*pair) for pair in zip(joined(mine[kind]), split(reference[kind]), strict=True))
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen2"])
+def test_a_prefix_is_a_cache_at_equal_positions(family):
+    """The other road to the same place: past_key_values, which shift positions by p and want a mask over p + t."""
+    method = PrefixTuning(length=3, hidden=0)
+    model = method.attach(base(family))
+    plain, inputs = exact(family), batch()
+    cache = DynamicCache(config=plain.config)
+    for layer, prefix in enumerate(method.added):
+        cache.update(*prefix.keys_values.detach().expand(3, -1, -1, -1, -1).unbind(1), layer)
+    mask = torch.ones(3, 10, dtype=torch.long)
+    theirs = plain(input_ids=inputs["input_ids"], attention_mask=mask, past_key_values=cache).logits
+    assert close(model(**inputs).logits, theirs)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen2"])
+def test_prompt_tuning_is_that_of_hf_peft(family):
+    """peft leaves the virtual tokens in the logits, and so its loss also asks the last one for the first word."""
+    inputs = batch()
+    inputs["labels"] = inputs["labels"].clone()
+    inputs["labels"][:, 0] = -100
+    method = PromptTuning(length=3)
+    model = method.attach(base(family))
+    config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
+    other = peft.get_peft_model(base(family), config).double().eval()
+    ours, theirs = [method.added[0].embeddings], [other.prompt_encoder["default"].embedding.weight]
+    theirs[0].data.copy_(ours[0][0])
+    text = steps_of(other, theirs, inputs, theirs=lambda logits: logits[:, 3:])
+    for mine, reference in zip(steps_of(model, ours, inputs), text, strict=True):
+        assert close(mine[0], reference[0])
+        assert close(mine[1][0][0], reference[1][0]) and close(mine[2][0][0], reference[2][0])

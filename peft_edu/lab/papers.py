@@ -4,7 +4,7 @@ import re
 
 import pandas as pd
 
-from peft_edu import BitFit, FullFineTuning, LoRA, TopBlocks, count
+from peft_edu import Adapter, BitFit, FullFineTuning, LoRA, PrefixTuning, PromptTuning, TopBlocks, count
 from peft_edu.lab.architectures import architecture
 from peft_edu.lab.paths import data_path
 from peft_edu.method import Method
@@ -17,8 +17,31 @@ def _lora(setting: str) -> LoRA:
     return LoRA(rank=int(rank), targets=tuple(ROLES.get(role, role) for role in targets.split(",")))
 
 
+def _number(setting: str, name: str) -> int:
+    """'bottleneck 64', 'bottleneck' -> 64; 0 where the setting does not name it."""
+    found = re.search(rf"{name} (\d+)|(\d+) {name}", setting)
+    return int(found[1] or found[2]) if found else 0
+
+
+def _adapter(setting: str, **fields) -> Adapter:
+    return Adapter(_number(setting, "bottleneck"), norms="+ LayerNorms" in setting, **fields)
+
+
+def _prefix(setting: str) -> PrefixTuning:
+    return PrefixTuning(_number(setting, "length"), hidden=_number(setting, "hidden"))
+
+
 METHODS = {
     "lora": _lora,
+    "adapter-L": lambda setting: _adapter(setting, placement="pfeiffer", own_norm=True),
+    "adapter-H": _adapter,
+    "houlsby adapter": _adapter,
+    "pfeiffer adapter": lambda setting: _adapter(setting, placement="pfeiffer"),
+    "layernorm only": lambda setting: Adapter(blocks=()),
+    "prefix": _prefix,
+    "prefix + 2-way head": _prefix,
+    "prefix-embed": lambda setting: PromptTuning(_number(setting, "tokens")),
+    "prompt": lambda setting: PromptTuning(_number(setting, "length")),
     "bitfit": lambda setting: BitFit(),
     "full": lambda setting: FullFineTuning(),
     "top-2 blocks": lambda setting: TopBlocks(2),
@@ -34,7 +57,8 @@ def published() -> pd.DataFrame:
 def recount(row: pd.Series) -> int:
     """Attach the row's method to the row's model, and count."""
     method: Method = METHODS[row.method](row.setting)
-    return count(method.attach(architecture(row.model))).trainable
+    model = architecture(row.model, labels=2 if row.method.endswith("2-way head") else None)
+    return count(method.attach(model)).trainable
 
 
 def paper_counts(method: str) -> pd.DataFrame:
