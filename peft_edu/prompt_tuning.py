@@ -126,6 +126,8 @@ class PromptTuning(Method):
         if self.init == "random":
             return words.new_empty(self.length, words.shape[1]).uniform_(-0.5, 0.5)
         common = torch.randperm(min(len(words), COMMON))[: self.length]
+        if self.init == "vocabulary" and len(common) < self.length:
+            raise ValueError(f"there are {len(common)} common tokens for {self.length} positions: take init='random'")
         if self.init == "vocabulary":
             return words[common]
         if isinstance(self.init[0], int):
