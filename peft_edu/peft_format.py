@@ -1,4 +1,4 @@
-"""LoRA in the format of Hugging Face peft, both ways.
+"""The format of Hugging Face peft, both ways: LoRA here, prefix and prompt tuning in peft_virtual.
 
     base_model.model.<module>.lora_A.weight  (r, in)        base_model.model.<module>.lora_B.weight  (out, r)
 
@@ -21,11 +21,14 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from peft_edu import peft_virtual
 from peft_edu.anatomy import ROLES, LinearMap, head, linear_maps
 from peft_edu.checkpoint import attach_and_fill, make_method
 from peft_edu.files import json_bytes, read_bytes, read_json, read_tensors, tensor_bytes, write_folder
 from peft_edu.lora import LoRA, LowRankUpdate
 from peft_edu.method import attached
+from peft_edu.prefix_tuning import PrefixTuning
+from peft_edu.prompt_tuning import PromptTuning
 
 CONFIG, TENSORS, PREFIX = "adapter_config.json", "adapter_model.safetensors", "base_model.model."
 
@@ -36,10 +39,31 @@ PLAIN_STARTS = (True, False, "gaussian", "eva", "orthogonal")  # the others, suc
 
 
 def to_peft(model: PreTrainedModel, folder: str | Path) -> Path:
-    """Write the attached LoRA, and the task head, as a folder that peft.PeftModel.from_pretrained opens."""
+    """Write the attached method, and the task head, as a folder that peft.PeftModel.from_pretrained opens."""
     method = attached(model)
-    if not isinstance(method, LoRA):
-        raise TypeError(f"only LoRA can be written for peft, but {method or 'nothing'} is attached to this model")
+    if isinstance(method, LoRA):
+        config, tensors = _write_lora(model, method)
+    elif isinstance(method, (PrefixTuning, PromptTuning)):
+        config, tensors = peft_virtual.write(model, method)
+    else:
+        known = "LoRA, PrefixTuning and PromptTuning"
+        raise TypeError(f"peft has {known}, but {method or 'nothing'} is attached to this model")
+    return write_folder(folder, {CONFIG: json_bytes(config), TENSORS: tensor_bytes(tensors)})
+
+
+def from_peft(model: PreTrainedModel, folder: str | Path) -> PreTrainedModel:
+    """Attach what a folder of peft's holds, and fill it in, the task head too, or leave the model untouched."""
+    config_file, tensor_file = Path(folder) / CONFIG, Path(folder) / TENSORS
+    config = read_json(config_file)
+    if config.get("peft_type") not in ("LORA", *peft_virtual.TYPES):
+        known = ", ".join(("LORA", *peft_virtual.TYPES))
+        raise ValueError(f"{config_file} is of the type {config.get('peft_type')}; {known} can be read")
+    reader = _read_lora if config["peft_type"] == "LORA" else peft_virtual.read
+    method, learned = reader(model, config, read_tensors(read_bytes(tensor_file), tensor_file))
+    return attach_and_fill(method, model, learned)
+
+
+def _write_lora(model: PreTrainedModel, method: LoRA) -> tuple[dict, dict[str, Tensor]]:
     names = {module: name for name, module in model.named_modules()}
     heads = [names[part] for part in head(model)]
     modules = defaultdict(list)
@@ -61,24 +85,17 @@ def to_peft(model: PreTrainedModel, folder: str | Path) -> Path:
         "fan_in_fan_out": isinstance(next(iter(modules)), Conv1D),
         "modules_to_save": heads or None,
     }
-    tensors = {PREFIX + name: value for name, value in tensors.items()}
-    return write_folder(folder, {CONFIG: json_bytes(config), TENSORS: tensor_bytes(tensors)})
+    return config, {PREFIX + name: value for name, value in tensors.items()}
 
 
-def from_peft(model: PreTrainedModel, folder: str | Path) -> PreTrainedModel:
-    """Attach the LoRA of a folder that peft wrote, and fill it in, the task head too, or leave the model untouched."""
-    config_file, tensor_file = Path(folder) / CONFIG, Path(folder) / TENSORS
-    config = read_json(config_file)
-    if config.get("peft_type") != "LORA":
-        raise ValueError(f"{config_file} is of the type {config.get('peft_type')}; only LORA can be read")
+def _read_lora(model: PreTrainedModel, config: dict, tensors: dict[str, Tensor]) -> tuple[LoRA, dict[str, Tensor]]:
     start = config.get("init_lora_weights", True)
     beyond = [option for option in BEYOND if config.get(option)] + ["init_lora_weights"] * (start not in PLAIN_STARTS)
     if beyond:
-        raise ValueError(f"{config_file} sets {beyond[0]} to {config[beyond[0]]!r}, which LoRA here does not have")
-    learned, targets = _unstack(model, read_tensors(read_bytes(tensor_file), tensor_file))
+        raise ValueError(f"{CONFIG} sets {beyond[0]} to {config[beyond[0]]!r}, which LoRA here does not have")
+    learned, targets = _unstack(model, tensors)
     fields = {"rank": config.get("r"), "alpha": config.get("lora_alpha"), "dropout": config.get("lora_dropout", 0.0)}
-    method = make_method("LoRA", fields | {"targets": targets}, config_file)
-    return attach_and_fill(method, model, learned)
+    return make_method("LoRA", fields | {"targets": targets}, CONFIG), learned
 
 
 @torch.no_grad()

@@ -275,11 +275,32 @@ class TestContract:
         assert with_gradient(model) <= start.changed_in(model) <= set(trainable(model))
 
 
+GENERATING = [
+    pytest.param({"do_sample": False}, id="greedy"),
+    pytest.param({"num_beams": 3}, id="beams"),
+    pytest.param({"do_sample": True, "top_k": 5}, id="sampling"),
+]
+
+
+@pytest.mark.parametrize("how", GENERATING)
 @pytest.mark.parametrize("method, family", [case for case in CASES if writes(*case.values)])
-def test_generation_is_the_same_with_and_without_cache(method, family):
-    model = moved(method, family, "language")
+def test_generation_is_the_same_with_and_without_cache(method, family, how):
+    model = moved(method, family, "language", torch.float32)  # in float64 Llama has no numbers for padded rows
     ids = torch.nn.functional.pad(batch()["input_ids"], (2, 0), value=PAD)
-    settings = {"attention_mask": (ids != PAD).long(), "min_new_tokens": 8, "max_new_tokens": 8, "do_sample": False}
-    assert torch.equal(
-        model.generate(ids, use_cache=True, **settings), model.generate(ids, use_cache=False, **settings)
-    )
+    settings = {"attention_mask": (ids != PAD).long(), "min_new_tokens": 8, "max_new_tokens": 8} | how
+    written = []
+    for cache in (True, False):
+        torch.manual_seed(0)
+        written.append(model.generate(ids, use_cache=cache, **settings))
+    assert torch.equal(*written)
+
+
+COMPILED = [case for case in CASES if case.values[1] in ("gpt2", "bert", "t5", "llama")]
+
+
+@pytest.mark.parametrize("method, family", COMPILED)
+def test_compiled_it_is_the_same_model(method, family):
+    model = moved(method, family, "classify")
+    torch.compiler.reset()
+    compiled = torch.compile(model, backend="eager")
+    assert torch.allclose(logits(compiled, batch("classify")), logits(model, batch("classify")), atol=1e-10)

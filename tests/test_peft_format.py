@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import peft
 import pytest
@@ -7,7 +8,7 @@ from families import SIZES, batch, tiny
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from peft_edu import HeadOnly, LoRA, from_peft, to_peft, trainable
+from peft_edu import HeadOnly, LoRA, PrefixTuning, PromptTuning, from_peft, to_peft, trainable
 from peft_edu.method import attached
 
 ALL = ("query", "key", "value", "output", "up", "down")
@@ -103,8 +104,8 @@ def test_gpt2s_stacked_pairs_come_back_with_the_larger_rank(targets, k, tmp_path
     assert torch.allclose(logits(again, "language"), logits(model, "language"), atol=1e-12)
 
 
-def test_only_lora_has_peft_s_format(tmp_path):
-    with pytest.raises(TypeError, match=r"only LoRA can be written for peft, but HeadOnly\(\) is attached"):
+def test_a_method_that_peft_has_not(tmp_path):
+    with pytest.raises(TypeError, match=r"peft has LoRA, PrefixTuning and PromptTuning, but HeadOnly\(\) is attached"):
         to_peft(HeadOnly().attach(base("bert", "classify")), tmp_path)
     with pytest.raises(TypeError, match="but nothing is attached"):
         to_peft(base("bert", "classify"), tmp_path)
@@ -135,9 +136,9 @@ def test_what_is_more_than_lora_is_refused(option, setting, tmp_path):
 
 
 def test_another_method_of_peft_s_is_refused(tmp_path):
-    config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
+    config = peft.IA3Config(target_modules=["k_proj"], feedforward_modules=[])
     peft.get_peft_model(base("llama", "language"), config).save_pretrained(tmp_path)
-    refused(tmp_path, "is of the type PROMPT_TUNING; only LORA can be read")
+    refused(tmp_path, "is of the type IA3; LORA, PREFIX_TUNING, PROMPT_TUNING can be read")
 
 
 def test_a_head_that_peft_did_not_save_is_missed(tmp_path):
@@ -179,4 +180,63 @@ def test_a_folder_that_is_none(tmp_path):
     (tmp_path / "adapter_model.safetensors").write_bytes(b"\x80\x04pickle")
     refused(tmp_path, "is not a complete safetensors file")
     (tmp_path / "adapter_config.json").write_text("{}")
-    refused(tmp_path, "is of the type None; only LORA can be read")
+    refused(tmp_path, "is of the type None; LORA, PREFIX_TUNING, PROMPT_TUNING can be read")
+
+
+PREFIXES = [("gpt2", "language"), ("llama", "language"), ("qwen2", "language"), ("gpt2", "classify"), ("llama", "tag")]
+PREFIXES += [("bert", "classify"), ("roberta", "classify"), ("bert", "tag")]
+PROMPTS = [("gpt2", "language"), ("llama", "language"), ("qwen2", "language"), ("t5", "language")]
+VIRTUAL = [(PrefixTuning(length=3, hidden=hidden), *case) for case in PREFIXES for hidden in (0, 5)]
+VIRTUAL += [(PromptTuning(length=3), *case) for case in PROMPTS]
+TYPES = {"language": "CAUSAL_LM", "classify": "SEQ_CLS", "tag": "TOKEN_CLS"}
+
+
+def text_logits(model, task: str, length: int = 7):
+    """peft leaves the virtual tokens of a prompt in the logits."""
+    found = logits(model, task)
+    return found if task == "classify" else found[:, -length:]
+
+
+@pytest.mark.parametrize("method, family, task", VIRTUAL)
+def test_peft_opens_virtual_tokens(method, family, task, tmp_path):
+    model = replace(method).attach(base(family, task))
+    move(model)
+    theirs = peft.PeftModel.from_pretrained(base(family, task), to_peft(model, tmp_path / "ours")).eval()
+    assert torch.allclose(text_logits(theirs, task), logits(model, task), atol=1e-6)  # Llama's softmax is in float32
+
+
+@pytest.mark.parametrize("method, family, task", VIRTUAL[1::2])
+def test_we_open_virtual_tokens_of_peft(method, family, task, tmp_path):
+    kind = peft.PrefixTuningConfig if isinstance(method, PrefixTuning) else peft.PromptTuningConfig
+    task_type = "SEQ_2_SEQ_LM" if family == "t5" else TYPES[task]
+    model = peft.get_peft_model(base(family, task), kind(task_type=task_type, num_virtual_tokens=3)).double().eval()
+    move(model)
+    model.save_pretrained(tmp_path / "theirs")
+    ours = from_peft(base(family, task), tmp_path / "theirs")
+    assert torch.allclose(logits(ours, task), text_logits(model, task), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "method, family, task, message",
+    [
+        (PromptTuning(3), "bert", "classify", "the head of BertForSequenceClassification would read the virtual"),
+        (PromptTuning(3, members=2), "gpt2", "language", "peft holds one prompt, and here are 2"),
+        (PrefixTuning(3), "t5", "language", "the prefix of T5ForConditionalGeneration is in the decoder alone"),
+        (PrefixTuning(3, shift=False), "gpt2", "language", "positions start behind the prefix, and here shift=False"),
+        (PrefixTuning(3), "bert", "language", "peft has no task for BertForMaskedLM"),
+    ],
+)
+def test_what_peft_would_compute_otherwise_is_refused(method, family, task, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        to_peft(replace(method).attach(base(family, task)), tmp_path / "ours")
+    assert not (tmp_path / "ours").exists()
+
+
+def test_a_table_that_does_not_fit(tmp_path):
+    to_peft(PrefixTuning(3).attach(base("gpt2", "language")), tmp_path / "ours")
+    save_file({"prompt_embeddings": torch.zeros(3, 7)}, tmp_path / "ours" / "adapter_model.safetensors")
+    with pytest.raises(ValueError, match=r"prompt_embeddings is \(3, 7\), which does not fit 2 layers of 4 heads"):
+        from_peft(base("gpt2", "language"), tmp_path / "ours")
+    save_file({"other": torch.zeros(3, 7)}, tmp_path / "ours" / "adapter_model.safetensors")
+    with pytest.raises(ValueError, match="the file has no 'prompt_embeddings', but other"):
+        from_peft(base("gpt2", "language"), tmp_path / "ours")
