@@ -8,7 +8,7 @@ import pytest
 from lab_models import bert_classifier, gpt2
 from PIL import Image
 
-from peft_edu import BitFit, FullFineTuning, LoRA, TopBlocks, count
+from peft_edu import Adapter, BitFit, FullFineTuning, LoRA, PrefixTuning, PromptTuning, TopBlocks, count
 from peft_edu.lab import architecture, display, model_map, plots, style
 
 SEEDS = {1: [0.80, 0.82], 2: [0.85, 0.86], 4: [0.88, 0.90]}
@@ -73,6 +73,20 @@ def test_the_map_shows_lora_beside_the_maps_that_it_changes():
             LoRA(rank=2),
             "embedding: frozen; blocks 1 to 3: frozen, 128 trained parameters beside query, value; "
             "final: frozen; head: trained.",
+        ),
+        (
+            Adapter(4, norms=False),
+            "embedding: frozen; blocks 1 to 3: frozen, 296 trained parameters beside output, down; "
+            "final: frozen; head: trained.",
+        ),
+        (
+            PrefixTuning(length=5, hidden=0),
+            "embedding: frozen; blocks 1 to 3: frozen, 160 trained parameters of virtual tokens for key, value; "
+            "final: frozen; head: trained.",
+        ),
+        (
+            PromptTuning(length=5),
+            "embedding: prompt trained; blocks 1 to 3: frozen; final: frozen; head: trained.",
         ),
     ],
 )

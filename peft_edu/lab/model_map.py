@@ -5,8 +5,10 @@ figure(...)    the picture: the area of a box is its number of parameters
 draw(model)    both, into the notebook
 """
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import combinations
 
 from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
@@ -14,10 +16,11 @@ from matplotlib.patches import Rectangle
 from torch import nn
 from transformers import PreTrainedModel
 
-from peft_edu.anatomy import LinearMap, blocks, head, linear_maps
+from peft_edu.anatomy import LinearMap, blocks, ends, head, linear_maps
 from peft_edu.checkpoint import count
 from peft_edu.lab import style
 from peft_edu.lab.display import show
+from peft_edu.method import attached
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Slab:
     trained: bool
     bias_trained: bool = False
     beside: int = 0
+    virtual: bool = False  # what is beside are virtual tokens, or the slab itself is a prompt
 
 
 @dataclass(frozen=True)
@@ -59,11 +63,15 @@ def parts(model: PreTrainedModel) -> list[Part]:
     maps: dict[nn.Module, list[LinearMap]] = {}
     for each in linear_maps(model):
         maps.setdefault(each.module, []).append(each)
-    stack = [_block(block, i, maps, seen) for i, block in enumerate(blocks(model), start=1)]
+    added = [set(module.parameters()) for module in attached(model).added] if attached(model) else []
+    shared = {parameter for a, b in combinations(added, 2) for parameter in a & b}  # an MLP that makes all prefixes
+    mine = set().union(*added)
+    stack = [_block(model, block, i, maps, seen | shared) for i, block in enumerate(blocks(model), start=1)]
+    seen.update(parameter for block in blocks(model) for parameter in block.parameters() if parameter not in shared)
     heads = [Part("head", "head", tuple(_owned(part, seen))) for part in head(model)]
     outer = [parameter for parameter in outside_blocks(model) if parameter not in seen]
-    front = set(outer[: _in_front(model)])
-    embedding = Part("embedding", "embedding", tuple(_owned(model, seen, within=front)))
+    front = set(outer[: _in_front(model)]) | shared | (mine & set(outer))  # a prompt stands before the text
+    embedding = Part("embedding", "embedding", tuple(_owned(model, seen, within=front, virtual=mine)))
     final = Part("final", "final", tuple(_owned(model, seen, within=set(outer))))
     return [part for part in (embedding, *stack, final, *heads) if part.weights]
 
@@ -92,15 +100,32 @@ def describe(found: list[Part]) -> str:
     return "Model map. " + "; ".join(f"{_span(names)}: {state}" for state, names in runs) + "."
 
 
-def _block(block: nn.Module, number: int, maps: dict[nn.Module, list[LinearMap]], seen: set) -> Part:
-    slabs = [_map_slab(each, seen) for module in block.modules() for each in maps.get(module, ())]
+def _block(model: PreTrainedModel, block: nn.Module, number: int, maps: dict, seen: set[nn.Parameter]) -> Part:
+    """The linear maps, from the bottom up, and the norms. An adapter stands beside the map before it, a prefix beside
+    key and value."""
+    beside: dict[str, list[nn.Parameter]] = defaultdict(list)
+    places = ends(model, block)
+    for place in places:
+        if hasattr(place, "adapter"):
+            beside["down" if place is places[-1] else "output"] += place.adapter.parameters()
+    for prefix in (module.prefix for module in block.modules() if hasattr(module, "prefix")):
+        own = [parameter for parameter in prefix.parameters() if parameter not in seen]
+        for role in ("key", "value"):
+            beside[role] += own
+    prefixes = set(beside["key"])
+    seen = seen | {parameter for each in beside.values() for parameter in each}
+    slabs = []
+    for each in (each for module in block.modules() for each in maps.get(module, ())):
+        near = beside.pop(each.role, [])
+        numbers = sum(p.numel() // 2 if p in prefixes else p.numel() for p in near)
+        slabs.append(_map_slab(each, seen, numbers, virtual=not prefixes.isdisjoint(near)))
     return Part("block", f"block {number}", (*slabs, *_owned(block, seen, name="norm")))
 
 
-def _map_slab(each: LinearMap, seen: set) -> Slab:
+def _map_slab(each: LinearMap, seen: set[nn.Parameter], near: int, virtual: bool) -> Slab:
     """A linear map with its children; of a fused module's children those that change the same rows."""
     module, bias = each.module, getattr(each.module, "bias", None)
-    children = [child for child in module.children() if getattr(child, "rows", each.rows) == each.rows]
+    children = [child for child in module.children() if getattr(child, "rows", None) == each.rows]
     beside = [parameter for child in children for parameter in child.parameters()]
     seen.update(module.parameters(recurse=False), beside)
     return Slab(
@@ -108,11 +133,12 @@ def _map_slab(each: LinearMap, seen: set) -> Slab:
         each.weight.numel(),
         module.weight.requires_grad,
         bias_trained=bias is not None and bias.requires_grad,
-        beside=sum(parameter.numel() for parameter in beside),
+        beside=near + sum(parameter.numel() for parameter in beside),
+        virtual=virtual,
     )
 
 
-def _owned(root: nn.Module, seen: set, within: set | None = None, name: str = "") -> Iterator[Slab]:
+def _owned(root: nn.Module, seen: set, within: set | None = None, name="", virtual=()) -> Iterator[Slab]:
     """What is not drawn yet: one slab a module, or with a name all of them in one."""
     left: dict[str, list[tuple[str, nn.Parameter]]] = {}
     for path, parameter in root.named_parameters():
@@ -128,6 +154,7 @@ def _owned(root: nn.Module, seen: set, within: set | None = None, name: str = ""
             sum(p.numel() for p in others),
             any(p.requires_grad for p in others),
             bias_trained=any(p.requires_grad for p in biases),
+            virtual=any(p in virtual for _, p in parameters),
         )
 
 
@@ -137,8 +164,10 @@ def _state(part: Part) -> str:
         return "trained"
     told = [f"{', '.join(trained)} trained"] if trained else ["frozen"]
     if beside := [slab for slab in part.slabs if slab.beside]:
-        names = ", ".join(dict.fromkeys(slab.name for slab in beside))
-        told.append(f"{sum(slab.beside for slab in beside):,} trained parameters beside {names}")
+        names, what = ", ".join(dict.fromkeys(slab.name for slab in beside)), "trained parameters beside"
+        if any(slab.virtual for slab in beside):
+            what = "trained parameters of virtual tokens for"
+        told.append(f"{sum(slab.beside for slab in beside):,} {what} {names}")
     if any(slab.bias_trained and not slab.trained for slab in part.slabs):
         told.append("biases trained")
     return ", ".join(told)
@@ -174,7 +203,8 @@ def figure(found: list[Part], title: str) -> Figure:
         _name_part(axes, part, x, width, last=part is found[-1] or found[found.index(part) + 1].kind != "block")
         x += _room(part, scale) + gap
     boxes.put_on(axes)
-    _legend(axes, "area = parameters; the smallest are drawn larger" + (f"; 1 block of {every}" if every > 1 else ""))
+    note = "area = parameters; the smallest are drawn larger" + (f"; 1 block of {every}" if every > 1 else "")
+    _legend(axes, any(slab.virtual for part in found for slab in part.slabs), note)
     return picture
 
 
@@ -182,13 +212,14 @@ class _Boxes:
     """Rectangles by role, drawn together: one call a role keeps a slider quick."""
 
     def __init__(self):
-        self.frozen, self.hatched, self.trained, self.head = [], [], [], []
+        self.frozen, self.hatched, self.trained, self.virtual, self.head = [], [], [], [], []
 
     def put_on(self, axes) -> None:
         for rectangles, look in (
             (self.frozen, {"facecolor": style.FROZEN, "edgecolor": style.FROZEN_LINE}),
             (self.hatched, {"facecolor": "none", "edgecolor": style.FROZEN_LINE, "hatch": "////"}),
             (self.trained, {"facecolor": style.TRAINED, "edgecolor": style.TRAINED_LINE}),
+            (self.virtual, {"facecolor": style.VIRTUAL, "edgecolor": style.INK}),
             (self.head, {"facecolor": style.HEAD, "edgecolor": style.INK}),
         ):
             axes.add_collection(PatchCollection(rectangles, linewidth=0.5, **look))
@@ -235,14 +266,16 @@ def _column(boxes: _Boxes, part: Part, x: float, width: float) -> None:
     y = run = _TOP
     for slab, height in zip(part.slabs, _heights(part), strict=True):
         y -= height
-        (trained if slab.trained else boxes.frozen).append(Rectangle((x, y), width, height))
+        look = (boxes.virtual if slab.virtual else trained) if slab.trained else boxes.frozen
+        look.append(Rectangle((x, y), width, height))
         if slab.trained:
             _hatch(boxes, x, y + height, width, run)
             run = y
         elif slab.bias_trained:
             boxes.trained.append(Rectangle((x, y), width, min(_THIN, height)))
         if slab.beside:
-            boxes.trained.append(Rectangle((x + width, y), _extra(slab, width), height))
+            look = boxes.virtual if slab.virtual else boxes.trained
+            look.append(Rectangle((x + width, y), _extra(slab, width), height))
     _hatch(boxes, x, y, width, run)
 
 
@@ -269,13 +302,13 @@ def _name_part(axes, part: Part, x: float, width: float, last: bool) -> None:
         axes.text(x + width / 2, _BOTTOM - 6, part.number, ha="center", va="top", size=9)
 
 
-def _legend(axes, note: str) -> None:
+def _legend(axes, virtual: bool, note: str) -> None:
     looks = {
         "frozen": {"facecolor": style.FROZEN, "edgecolor": style.FROZEN_LINE, "hatch": "////"},
         "trained": {"facecolor": style.TRAINED, "edgecolor": style.TRAINED_LINE},
-        "trained task head": {"facecolor": style.HEAD, "edgecolor": style.INK},
-    }
-    for x, (name, look) in zip((_LEFT, 100, 182), looks.items(), strict=True):
+        "task head" if virtual else "trained task head": {"facecolor": style.HEAD, "edgecolor": style.INK},
+    } | ({"virtual tokens": {"facecolor": style.VIRTUAL, "edgecolor": style.INK}} if virtual else {})
+    for x, (name, look) in zip((_LEFT, 100, 182, 282), looks.items(), strict=False):
         axes.add_patch(Rectangle((x, 18), 16, 12, linewidth=0.5, **look))
         axes.text(x + 22, 24, name, va="center", size=9)
     axes.text(_RIGHT, 24, note, ha="right", va="center", size=8.5, color=style.MUTED)
