@@ -5,6 +5,7 @@ This is the only file that knows Hugging Face's attribute names. Methods speak o
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -210,6 +211,18 @@ def key_value_shape(model: PreTrainedModel) -> tuple[int, int]:
 def norms(model: PreTrainedModel) -> list[nn.Module]:
     """Every LayerNorm or RMSNorm of the backbone, the one over the embeddings included."""
     return [module for module in model.base_model.modules() if type(module).__name__.endswith("Norm")]
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in eval(), and afterwards every module in the mode that it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def _maps_of(block: nn.Module, names: dict[str, str]) -> Iterator[LinearMap]:

@@ -10,6 +10,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
+from peft_edu.anatomy import evaluating
+
 ATTENTION = "peft_edu_prefix"
 
 
@@ -43,18 +45,15 @@ class Listener(nn.Module):
 @torch.no_grad()
 def activations(model: PreTrainedModel, modules: list[nn.Module], words: Tensor) -> list[Tensor]:
     """The keys and values (2, heads, t, w) that these attention modules see for a text of token ids (1, t)."""
-    modes = [(module, module.training) for module in model.modules()]
+    inputs = {"input_ids": words, "attention_mask": torch.ones_like(words)}
+    if model.config.is_encoder_decoder and any(module.is_decoder for module in modules):
+        inputs["decoder_input_ids"] = words
     for module in modules:
         module.prefix = Listener()
     try:
-        model.eval()
-        inputs = {"input_ids": words, "attention_mask": torch.ones_like(words)}
-        if model.config.is_encoder_decoder and any(module.is_decoder for module in modules):
-            inputs["decoder_input_ids"] = words
-        model.base_model(**inputs)
+        with evaluating(model):
+            model.base_model(**inputs)
         return [module.prefix.heard for module in modules]
     finally:
         for module in modules:
             del module.prefix
-        for module, training in modes:
-            module.training = training

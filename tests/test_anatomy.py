@@ -10,7 +10,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from peft_edu.anatomy import blocks, head, linear_maps
+from peft_edu.anatomy import blocks, evaluating, head, linear_maps
 
 
 @pytest.mark.parametrize("family", SIZES)
@@ -109,3 +109,13 @@ def test_unknown_and_absent_roles():
         linear_maps(tiny("gpt2"), ("gate",))
     with pytest.raises(ValueError, match="T5ForConditionalGeneration has no 'gate' map"):
         linear_maps(tiny("t5"), ("gate",))
+
+
+def test_evaluating_brings_back_the_mode_of_every_module():
+    model = tiny("bert", "classify").train()
+    model.bert.eval()
+    before = [module.training for module in model.modules()]
+    with pytest.raises(OSError, match="on fire"), evaluating(model):
+        assert not any(module.training for module in model.modules())
+        raise OSError("the disk is on fire")
+    assert [module.training for module in model.modules()] == before

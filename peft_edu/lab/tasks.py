@@ -16,6 +16,7 @@ from textwrap import fill, shorten
 import torch
 from torch import Tensor
 
+from peft_edu.anatomy import evaluating
 from peft_edu.lab.paths import bundled, data_path
 from peft_edu.lab.task_files import read_splits
 
@@ -82,14 +83,11 @@ class Task:
     def evaluate(self, model, tokenizer, split: str = "test", limit: int | None = None) -> dict:
         """Shares between 0 and 1. classify: `accuracy`. generate: `exact` matches; `slots`, the share of slot values
         that stand in the text, over all and (`by slot`) one by one."""
-        rows, was_training = self.rows(split, limit), model.training
-        model.eval()
-        try:
+        rows = self.rows(split, limit)
+        with evaluating(model):
             if self.kind == "classify":
                 return {"accuracy": _mean(_right_labels(self, model, tokenizer, rows))}
             return score_texts(self.generate(model, tokenizer, rows), rows)
-        finally:
-            model.train(was_training)
 
     @torch.no_grad()
     def generate(self, model, tokenizer, rows: Sequence[dict], size: int = 50) -> list[str]:

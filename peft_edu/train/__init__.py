@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from peft_edu.anatomy import head
+from peft_edu.anatomy import evaluating, head
 from peft_edu.checkpoint import trainable
 
 Batch = dict[str, Tensor]
@@ -98,14 +98,9 @@ def evaluate(model: PreTrainedModel, batches: Iterable[Batch], metric: Callable 
     """
     if metric is None:
         metric = correct_next if type(model) in MODEL_FOR_CAUSAL_LM_MAPPING.values() else correct
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
+    with evaluating(model):
         batches = ({name: tensor.to(model.device) for name, tensor in batch.items()} for batch in batches)
         scores = [metric(model(**batch), batch).double().flatten() for batch in batches]
-    finally:
-        for module, training in modes:
-            module.training = training
     if not scores:
         raise ValueError("there are no batches")
     return torch.cat(scores).mean().item()
