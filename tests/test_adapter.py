@@ -49,6 +49,13 @@ def test_where_adapters_sit(family):
     assert len(pfeiffer.added) == (4 if is_t5 else 2)
 
 
+def test_pfeiffers_adapter_stands_behind_the_feed_forward_network():
+    for family, place in {"bert": "output.dropout", "gpt2": "mlp.dropout", "llama": "mlp.down_proj"}.items():
+        model = Adapter(4, placement="pfeiffer", norms=False).attach(tiny(family))
+        names = {name.partition(".adapter.")[0] for name in trainable(model)}
+        assert all(name.endswith(place) and "attention" not in name for name in names) and len(names) == 2
+
+
 def test_the_adapter_acts_before_the_residual_sum():
     """With W_up = 0 and a bias c it adds c to what the sub-layer gives, and so to the stream."""
     model = tiny("gpt2")
