@@ -127,6 +127,21 @@ def test_attention_of_its_own_kind():
         PrefixTuning().attach(tiny("deberta-v2"))
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_without_a_prefix_attention_is_the_models_own(family):
+    """T5's position bias, Llama's shared keys, masks: all that a family hands to an attention function is used."""
+    model = tiny(family, dtype=torch.float64)
+    inputs = batch()
+    inputs["attention_mask"][1, 5:] = 0
+    before = logits(model, inputs)
+    for module in model.modules():
+        if hasattr(module, "config"):
+            module.config._attn_implementation = ATTENTION
+    after = logits(model, inputs)
+    assert torch.allclose(after, before, atol=1e-6)  # Llama's and Qwen2's own softmax is in float32
+    assert not torch.equal(after, logits(model))  # the mask counts
+
+
 def test_two_models_of_one_configuration():
     """The name of the attention function is in the configuration that both share: the other one attends as ever."""
     model = tiny("gpt2", dtype=torch.float64)
