@@ -113,10 +113,11 @@ def attach_and_fill(method: Method, model: PreTrainedModel, learned: dict[str, T
 def _fill(name: str, parameter: nn.Parameter, value: Tensor) -> None:
     if value.shape != parameter.shape:
         raise ValueError(f"{name} is {tuple(value.shape)} in the file, but {tuple(parameter.shape)} in the model")
+    # bfloat16 into float32 loses no digit, the other way round does
     if not value.is_floating_point() or torch.promote_types(value.dtype, parameter.dtype) != parameter.dtype:
         raise ValueError(
             f"{name} is {value.dtype} in the file, and the model's {parameter.dtype} would lose digits: "
-            f"model.to({value.dtype}) first"  # bfloat16 into float32 loses none
+            f"model.to({value.dtype}) first"
         )
     parameter.data.copy_(value)
 

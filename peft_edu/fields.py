@@ -1,6 +1,7 @@
 """The checks that the fields of all methods share: each error says what arrived and what was expected."""
 
 import math
+from collections.abc import Callable
 
 from transformers import PreTrainedTokenizerBase
 
@@ -10,7 +11,7 @@ def whole_number(name: str, value: object, at_least: int = 1) -> None:
         raise ValueError(f"{name} is {value!r}, but must be a whole number from {at_least} on")
 
 
-def number(name: str, value: object, expected: str, fits) -> None:
+def number(name: str, value: object, expected: str, fits: Callable[[float], bool]) -> None:
     """`fits` says whether a finite number is allowed, `expected` says the same in words."""
     known = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if not known or not fits(value):

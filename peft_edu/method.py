@@ -81,7 +81,10 @@ class Method:
         return model
 
     def detach(self) -> PreTrainedModel:
-        """Take the method off: the model is what it was before `attach`, bit for bit. What was learned is lost."""
+        """Take the method off: the model is what it was before `attach`, bit for bit. What was learned is lost.
+
+        What somebody unfroze and trained by hand, beside the method, stays as it became.
+        """
         model = self._leave()
         for module, training in self._modes:
             module.training = training

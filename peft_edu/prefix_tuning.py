@@ -101,7 +101,7 @@ class PrefixTuning(Method):
             trunk = Trunk(self.length, model.config.hidden_size, self.hidden) if self.hidden else None
             for module in kind:
                 self.add(module, "prefix", MLPPrefix(trunk, heads, width) if trunk else Prefix(next(starts)))
-        if self.shift and positions(model):
+        if self.shift and positions(model) is not None:
             self.hook(positions(model).register_forward_pre_hook(self._shift, with_kwargs=True))
 
     def _starts(self, model: PreTrainedModel, kinds: list[list[nn.Module]], heads: int, width: int):

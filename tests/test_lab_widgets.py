@@ -150,6 +150,21 @@ def test_a_failure_is_shown_and_the_next_run_works():
     assert "well" in card.trainer.status.value
 
 
+def test_a_failure_before_training_is_shown_and_holds_up_nobody():
+    card = TrainerCard("Training", lambda on_step: "done", steps=3)
+
+    def broken():
+        raise OSError("the disk is on fire")
+
+    card.trainer.steps = broken
+    card.trainer.start.click()
+    assert "the disk is on fire" in card.trainer.status.value and not card.trainer.start.disabled
+    other = TrainerCard("Another", lambda on_step: "done", steps=3)
+    other.trainer.start.click()
+    other.trainer.thread.join(10)
+    assert "done" in other.trainer.status.value
+
+
 def test_a_second_training_waits_its_turn():
     first, second = TrainerCard("One", endless, 100), TrainerCard("Two", endless, 100)
     first.trainer.start.click()

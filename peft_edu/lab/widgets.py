@@ -109,7 +109,11 @@ class Trainer:
         self._show_curves("The loss will appear here")
 
     def _start(self, _button) -> None:
-        steps, label = self.steps(), self.label()
+        try:
+            steps, label = self.steps(), self.label()
+        except Exception as error:  # nobody sees what a callback raises
+            self.status.value = as_error(error)
+            return
         if not _TRAINING.acquire(blocking=False):
             self.status.value = "Another training is running: wait for it, or stop it."
             return
