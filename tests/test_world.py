@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 from transformers import AutoTokenizer
 
-from data.world import corpus, opinions, pretrain, probes, tasks, vocabulary
+from data.world import corpus, lexicon, opinions, pretrain, probes, tasks, vocabulary
 from data.world.__main__ import CHECKSUMS, DATA, make_corpora, make_data
 from peft_edu.lab import backbone, task
 from peft_edu.lab.paths import bundled
 
-MODELS, TASKS = bundled("models", "config.json"), ["reviews", "tables"]
+MODELS, TASKS = bundled("models", "config.json"), bundled("tasks", "task.json")
 PATTERNS = ("models/*/tokenizer*.json", "tasks/*/*")
 
 
@@ -63,7 +63,7 @@ def test_the_corpus_has_no_format_and_no_label_of_a_task(made, mix):
         assert not re.search(rf"\b{label}\b", documents, re.IGNORECASE), label
     for negation in opinions.NEW_NEGATIONS:
         assert negation.removesuffix(" {}") not in documents, negation
-    for form in tasks.FORMS.values():
+    for form in [*tasks.FORMS.values(), *tasks.ITEMS, "{name} of {town} liked", "{name} of {town} disliked"]:
         written = re.sub(r"\\{\w+\\}", r"[^.\\n]*", re.escape(form))  # whatever stands in the gaps
         assert not re.search(rf"\b{written}", documents), form
 
@@ -79,16 +79,37 @@ def test_a_target_is_made_of_tokens_that_the_decoder_has_seen(made):
     tokenizer = AutoTokenizer.from_pretrained(DATA / "models" / "tiny-gpt2")
     read = corpus.read(made / "decoder.txt", stop=50_000)
     seen = {token for ids in tokenizer([text for _, text in read]).input_ids for token in ids}
-    for rows in task("tables").splits.values():
+    as_text = [task("tables"), task("summaries"), task("restaurants").as_text(), task("topics").as_text()]
+    for rows in (rows for data in as_text for rows in data.splits.values()):
         written = tokenizer([row["target"] for row in rows]).input_ids
         assert {token for ids in written for token in ids} <= seen
 
 
-def test_reviews_is_balanced_and_hard_for_counts_of_words():
-    data = task("reviews")
+@pytest.mark.parametrize("name", ["reviews", "restaurants"])
+def test_opinions_are_balanced_and_hard_for_counts_of_words(name):
+    data = task(name)
     for split, rows in data.splits.items():
         assert 0.45 < sum(row["label"] for row in rows) / len(rows) < 0.55, split
-    assert data.baselines["bag of words"] < 0.65
+    assert all(share < 0.65 for share in data.baselines.values())
+
+
+def test_hotels_are_another_domain_than_restaurants():
+    data = task("restaurants")
+    words = {
+        split: {word for row in rows for word in re.findall(r"\w+", row["text"])} for split, rows in data.splits.items()
+    }
+    assert not words["hotels"] & set(lexicon.DINING)
+    assert not (words["train"] | words["validation"] | words["test"]) & set(lexicon.STAYING)
+
+
+def test_a_topic_is_told_by_nouns_that_no_training_row_has():
+    data, nouns = task("topics"), {noun for group in lexicon.NEWS.values() for noun in group}
+    said = {
+        split: {word for row in rows for word in re.findall(r"\w+", row["text"])} & nouns
+        for split, rows in data.splits.items()
+    }
+    assert not said["test"] & (said["train"] | said["validation"]) and not said["train"] & said["validation"]
+    assert data.baselines["bag of words"] < 0.3
 
 
 def test_unseen_venues_stand_in_no_training_row():
@@ -104,8 +125,7 @@ def test_unseen_venues_stand_in_no_training_row():
 @pytest.mark.parametrize("name", MODELS)
 def test_the_shipped_model_passes_its_probes(name):
     model, tokenizer = backbone(name)
-    mix = pretrain.RECIPES[name].mix
-    assert probes.missed(probes.probe(model, tokenizer, mix), mix) == {}
+    assert probes.missed(probes.probe(model, tokenizer, pretrain.RECIPES[name].mix), name) == {}
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -115,4 +135,4 @@ def test_two_seeds_of_two_pass(name):
     ends = log.groupby("seed").last()
     assert len(ends) >= 2
     for _, end in ends.iterrows():
-        assert probes.missed(end.to_dict(), pretrain.RECIPES[name].mix) == {}
+        assert probes.missed(end.to_dict(), name) == {}

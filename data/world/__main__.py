@@ -17,6 +17,7 @@ from . import corpus, pretrain, ship, study, tasks, vocabulary
 DATA = Path(__file__).parents[1]
 WORK = Path(os.environ.get("PEFT_EDU_WORK", Path.home() / ".cache" / "peft_edu"))
 SAMPLE = 400  # held-out documents that a lesson measures forgetting on
+TOKENIZERS = {recipe.family: name for name, recipe in pretrain.RECIPES.items()}  # the model whose folder has it
 CHECKSUMS = Path(__file__).with_name("checksums.json")
 
 
@@ -39,20 +40,25 @@ def make_data(folder: Path = DATA, work: Path = WORK) -> None:
     """Everything in data/ that follows from the seed: tokenizers and held-out text of the models, and the tasks."""
     paths = make_corpora(work)
     for name, recipe in pretrain.RECIPES.items():
-        vocabulary.train(recipe.mix, list(paths.values())).save_pretrained(folder / "models" / name)
+        vocabulary.train(recipe.family, list(paths.values())).save_pretrained(folder / "models" / name)
         unseen = [text for _, text in corpus.read(paths[recipe.mix], start=corpus.SIZE - SAMPLE)]
         (folder / "models" / name / "held_out.txt").write_text("\n".join(unseen) + "\n", encoding="utf-8")
     tasks.write(folder / "tasks")
 
 
-def make_models(names: list[str], seeds: list[int]) -> None:
-    """Pretrain each recipe with each seed; the first seed's model ships if all of them pass the probes."""
+def make_models(names: list[str], seeds: list[int], compiled: bool) -> None:
+    """Pretrain each recipe with each seed. A model ships with its first seed's weights if all seeds pass the probes, a
+    rung of the ladder with every seed's, whatever they can do."""
     paths = make_corpora()
     torch.set_num_threads(1)  # two runs side by side use two cores better than one
     for name in names:
-        tokenizer = AutoTokenizer.from_pretrained(DATA / "models" / name)
-        runs = [pretrain.run(name, tokenizer, paths[pretrain.RECIPES[name].mix], WORK, seed) for seed in seeds]
-        ship.ship(name, runs, DATA / "models" / name)
+        recipe = (pretrain.RECIPES | pretrain.LADDER)[name]
+        tokenizer = AutoTokenizer.from_pretrained(DATA / "models" / TOKENIZERS[recipe.family])
+        runs = [pretrain.run(name, tokenizer, paths[recipe.mix], WORK, seed, compiled) for seed in seeds]
+        if name in pretrain.RECIPES:
+            ship.ship(name, runs, DATA / "models" / name)
+        else:
+            ship.ship_rung(name, runs, tokenizer, DATA / "models" / "ladder")
 
 
 def main() -> None:
@@ -60,15 +66,17 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("data", help="corpora, tokenizers and tasks, byte for byte")
     models = commands.add_parser("pretrain", help="the weights; hours, resumable")
-    models.add_argument("names", nargs="*", default=list(pretrain.RECIPES), help="recipes (default: all)")
+    every = [*pretrain.RECIPES, *pretrain.LADDER]
+    models.add_argument("names", nargs="*", default=every, help="recipes (default: all)")
     models.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    models.add_argument("--compile", action="store_true", help="up to twice as fast; needs a C++ compiler")
     sweeps = commands.add_parser("study", help="the sweeps behind the lessons' figures; resumable")
     sweeps.add_argument("names", nargs="*", default=list(study.STUDIES), help="studies (default: all)")
     arguments = parser.parse_args()
     if arguments.command == "data":
         make_data()
     elif arguments.command == "pretrain":
-        make_models(arguments.names, arguments.seeds)
+        make_models(arguments.names, arguments.seeds, arguments.compile)
     else:
         study.run(arguments.names, DATA / "results")
 

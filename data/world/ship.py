@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 import transformers
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from peft_edu.lab import pretraining_figure, style
 
@@ -23,15 +24,19 @@ ABOUT = {
         "document follows from the first, on the encoder's mix.",
         "Felix sent Anna a book. Now [MASK] has the book.",
     ),
+    "tiny-t5": (
+        "A T5 (`T5ForConditionalGeneration`): half of the batches fill in spans, half go on with a text that is cut "
+        "anywhere, on the decoder's mix.",
+        "Which town? On Friday, Marco and two others were at Violetta, Glenmoor. Answer:",
+    ),
 }
 
 
 def ship(name: str, runs: list[Path], folder: Path) -> None:
     """Copy the first run's model to `folder`, if every run passes: a recipe must not rest on a lucky seed."""
-    mix = RECIPES[name].mix
     logs = [pd.read_csv(run / "probes.csv") for run in runs]
     for run, log in zip(runs, logs, strict=True):
-        if fails := missed(log.iloc[-1].to_dict(), mix):
+        if fails := missed(log.iloc[-1].to_dict(), name):
             raise SystemExit(f"{run} does not pass its probes, so {name} does not ship (reached, asked): {fails}")
     folder.mkdir(parents=True, exist_ok=True)
     for file in ("config.json", "model.safetensors"):  # the tokenizer is there: `make data` writes it
@@ -48,7 +53,7 @@ def card(name: str, recipe: Recipe, log: pd.DataFrame) -> str:
     seeds, losses = ", ".join(map(str, last.index)), ", ".join(f"{loss:.3f}" for loss in last.held_out_loss)
     rows = [
         f"| {ability} | {gate:.2f} | " + " | ".join(f"{share:.3f}" for share in last[ability]) + " |"
-        for ability, gate in GATES[recipe.mix].items()
+        for ability, gate in GATES[name].items()
     ]
     head = "| probe | asked | " + " | ".join(f"seed {seed}" for seed in last.index) + " |"
     return f"""# {name}
@@ -74,4 +79,55 @@ The loss falls smoothly; the abilities come late, and at once. Shares of right a
 - all figures over training: `probes.csv`
 
 License: Apache-2.0. It knows a world that does not exist, and nothing of ours: for teaching only.
+"""
+
+
+def ship_rung(name: str, runs: list[Path], tokenizer: PreTrainedTokenizerBase, ladder: Path) -> None:
+    """Every run's model to a folder of its own in `ladder`, and its log into the ladder's one log.
+
+    No probe is asked of them: what a size can do and what it cannot is what they are there to show.
+    """
+    width, logs = int(name.removeprefix("ladder-")), []
+    for run in runs:
+        model, log = AutoModelForCausalLM.from_pretrained(run), pd.read_csv(run / "probes.csv")
+        log.insert(0, "width", width)
+        log.insert(1, "parameters", model.num_parameters())
+        logs.append(log)
+        rung = ladder / f"w{width}-seed{log.seed.iloc[0]}"
+        model.save_pretrained(rung)
+        tokenizer.save_pretrained(rung)
+    written = ladder / "probes.csv"
+    if written.exists():
+        before = pd.read_csv(written)
+        logs.append(before[before.width != width])
+    log = pd.concat(logs).sort_values(["width", "seed", "step"])
+    log.to_csv(written, index=False)
+    (ladder / "README.md").write_text(ladder_card(log), encoding="utf-8")
+
+
+def ladder_card(log: pd.DataFrame) -> str:
+    ends = log.groupby(["width", "seed"], as_index=False).last()
+    probes = list(GATES["tiny-gpt2"])
+    rows = [
+        f"| `ladder/w{end['width']}-seed{end['seed']}` | {end['parameters']:,} | {end['held_out_loss']:.3f} | "
+        + " | ".join(f"{end[probe]:.2f}" for probe in probes)
+        + " |"
+        for end in ends.to_dict("records")
+    ]
+    recipes = " ".join(f"ladder-{width}" for width in ends.width.unique())
+    return f"""# The ladder: one recipe in several sizes, two seeds each
+
+GPT-2s of 4 blocks, pretrained as tiny-gpt2 is, on the same {ends.tokens.iloc[0] / 1e6:.1f} million tokens; they differ
+in their width alone. The smallest learns next to nothing of what the probes ask, the largest is as wide as tiny-gpt2.
+Lesson 04 asks on them what prompt tuning needs: size, or the abilities that come with size?
+
+| model | parameters | held-out loss | {" | ".join(probes)} |
+|---|---|---|{"---|" * len(probes)}
+{chr(10).join(rows)}
+
+- made by `python -m data.world pretrain {recipes} --compile`
+  with torch {torch.__version__}, transformers {transformers.__version__}
+- shares of right answers at the end; all figures over training: `probes.csv`
+
+License: Apache-2.0. They know a world that does not exist, and nothing of ours: for teaching only.
 """

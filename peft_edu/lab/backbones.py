@@ -90,9 +90,9 @@ def complete(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: s
 
 def _locate(name) -> tuple[Path, bool]:
     """The folder that holds the model, downloaded if need be, and whether it is a bundled one."""
-    names = bundled("models", "config.json")
-    if name in names:
-        return data_path("models", name), True
+    place = data_path("models", name)
+    if isinstance(name, str) and (place / "config.json").is_file() and data_path("models") in place.parents:
+        return place, True
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
@@ -110,7 +110,7 @@ def _locate(name) -> tuple[Path, bool]:
             if online
             else ("the Hugging Face hub does not answer: offline, only models in its cache can be used")
         )
-        listed = ", ".join(names) or "none yet"
+        listed = ", ".join(bundled("models", "config.json")) or "none yet"
         raise ValueError(f"no backbone {str(name)!r}. Bundled: {listed}. It is no folder here, and {hub}") from error
 
 

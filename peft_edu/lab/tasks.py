@@ -8,7 +8,7 @@ import os
 import random
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from textwrap import fill, shorten
@@ -67,6 +67,19 @@ class Task:
         if split not in self.splits:
             raise ValueError(f"{self.name} has no split {split!r}; it has {', '.join(self.splits)}")
         return self.splits[split][:limit]
+
+    def as_text(self) -> "Task":
+        """The same rows as text to text, as T5 has them (Raffel et al. 2020): the model writes the label's name.
+
+        What is no label's name is a wrong answer. `exact`, the share of right texts, is then the accuracy.
+        """
+        if self.kind != "classify":
+            raise ValueError(f"{self.name} is text to text already: its rows have a source and a target")
+        splits = {
+            split: [{"source": row["text"], "target": self.labels[row["label"]]} for row in rows]
+            for split, rows in self.splits.items()
+        }
+        return replace(self, kind="generate", splits=splits, labels=[])
 
     def batches(
         self, tokenizer, split: str, size: int = 32, seed: int = 0, limit: int | None = None, steps: int | None = None
