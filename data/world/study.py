@@ -19,7 +19,7 @@ import transformers
 from tqdm import tqdm
 
 from peft_edu import count
-from peft_edu.lab.recipes import BACKBONES, RECIPES, Recipe, Run, finetune
+from peft_edu.lab.recipes import RECIPES, SETTINGS, Recipe, Run, finetune
 from peft_edu.lab.results import SETTING
 
 SEEDS = (0, 1, 2)
@@ -32,11 +32,19 @@ GRIDS = {  # for a row, or for all rows of a method: its rates, and its steps
         "HeadOnly": ((1e-2, 3e-2, 1e-1), (150, 600)),
         "BitFit": ((3e-3, 1e-2, 3e-2), (150, 600)),
         "LoRA": ((3e-3, 5e-3, 1e-2, 2e-2), (75, 150)),
+        "Adapter": ((1e-3, 3e-3, 1e-2), (150,)),
+        "norms only": ((1e-2, 3e-2, 1e-1), (150,)),
     },
     "tables": {
         "from scratch": ((1e-3, 2e-3), (300,)),
         "FullFineTuning": ((1e-3, 2e-3), (75, 150)),
         "LoRA": ((1e-2, 2e-2, 4e-2), (75, 150)),
+        **{f"prefix p={p}": ((0.1, 0.3, 0.6), (150,)) for p in (1, 2, 5, 10, 20, 40)},
+        **{f"prefix p={p}, 2x": ((0.1, 0.3, 0.6), (300,)) for p in (1, 2, 5, 10, 20, 40)},
+        "prefix p=20, random": ((0.1, 0.3), (300,)),
+        "prefix p=20, MLP": ((5e-3, 1e-2), (300,)),
+        "prompt p=20": ((0.03, 0.1, 0.3), (150,)),
+        "prompt p=20, 2x": ((0.03, 0.1, 0.3), (300,)),
     },
 }
 STUDIES = tuple(RECIPES)
@@ -66,7 +74,7 @@ def one(task: str, row: str, seed: int, lr: float, steps: int) -> list[dict]:
     run = finetune(task, recipe, seed)
     known = {
         "task": task,
-        "backbone": BACKBONES[task],
+        "backbone": SETTINGS[task].backbone,
         "method": type(recipe.method).__name__,
         "row": row,
         "seed": seed,

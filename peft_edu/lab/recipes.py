@@ -10,24 +10,45 @@ from dataclasses import dataclass, replace
 import pandas as pd
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from peft_edu import BitFit, FullFineTuning, HeadOnly, LoRA, TopBlocks, fit
+from peft_edu import Adapter, BitFit, FullFineTuning, HeadOnly, LoRA, PrefixTuning, PromptTuning, TopBlocks, fit
 from peft_edu import seed as set_seed
 from peft_edu.lab.backbones import backbone
 from peft_edu.lab.tasks import Task, task
 from peft_edu.method import Method
 
-BACKBONES = {"reviews": "tiny-bert", "tables": "tiny-gpt2"}
-BATCH = {"reviews": 32, "tables": 16}
+
+@dataclass(frozen=True)
+class Setting:
+    """What all rows of a study share. `as_text`: the model writes the label's name instead of scoring labels."""
+
+    task: str
+    backbone: str
+    batch: int
+    as_text: bool = False
+
+
+SETTINGS = {
+    "reviews": Setting("reviews", "tiny-bert", 32),
+    "tables": Setting("tables", "tiny-gpt2", 16),
+}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One row: what is attached, and how it is trained. `pretrained=False` starts from random weights."""
+    """One row: what is attached, and how it is trained. `pretrained=False` starts from random weights.
+
+    `words` are what a prefix or a prompt starts from: a text, or label words; the model's tokenizer reads them.
+    """
 
     method: Method
     steps: int
     lr: float
     pretrained: bool = True
+    words: str | tuple[str, ...] = ()
+
+
+# The beginning of a prefix: a note of the kind that the corpus writes out, about a venue of its own.
+NOTE = "Memo. Umbria (cafe; Indian; cheap; close to Ivory). In full:"
 
 
 def lora(rank: int, *targets: str) -> LoRA:
@@ -56,12 +77,22 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         "LoRA value r=16": Recipe(lora(16, "value"), 150, 3e-3),
         "LoRA output r=16": Recipe(lora(16, "output"), 150, 5e-3),
         "LoRA all four r=4": Recipe(lora(4, "query", "key", "value", "output"), 150, 1e-2),
+        **{f"adapter m={m}": Recipe(Adapter(m), 150, 3e-3) for m in (1, 2, 4, 8, 16, 32, 64)},
+        "adapter m=16, Pfeiffer": Recipe(Adapter(16, placement="pfeiffer"), 150, 3e-3),
+        "adapter m=16, norms frozen": Recipe(Adapter(16, norms=False), 150, 3e-3),
+        "norms only": Recipe(Adapter(16, blocks=()), 150, 1e-2),
     },
     "tables": {
         "from scratch": Recipe(FullFineTuning(), 300, 2e-3, pretrained=False),
         "full": Recipe(FullFineTuning(), 150, 1e-3),
         **{f"LoRA r={r}": Recipe(lora(r), 150, 4e-2) for r in (1, 2, 4)},
         **{f"LoRA r={r}": Recipe(lora(r), 150, 2e-2) for r in (8, 16)},
+        **{f"prefix p={p}": Recipe(PrefixTuning(p, hidden=0), 150, 0.3, words=NOTE) for p in (1, 2, 5, 10, 20, 40)},
+        **{f"prefix p={p}, 2x": Recipe(PrefixTuning(p, hidden=0), 300, 0.3, words=NOTE) for p in (1, 2, 5, 10, 20, 40)},
+        "prefix p=20, random": Recipe(PrefixTuning(20, hidden=0), 300, 0.15),
+        "prefix p=20, MLP": Recipe(PrefixTuning(20, hidden=128), 300, 1e-2),
+        "prompt p=20": Recipe(PromptTuning(20), 150, 0.1),
+        "prompt p=20, 2x": Recipe(PromptTuning(20), 300, 0.1),
     },
 }
 
@@ -81,21 +112,23 @@ class Run:
         return self.data.evaluate(self.model, self.tokenizer, split)[self.data.metric]
 
 
-def recipe(task_name: str, row: str) -> Recipe:
-    if task_name not in RECIPES or row not in RECIPES[task_name]:
-        known = ", ".join(RECIPES.get(task_name, RECIPES))
-        raise ValueError(f"no recipe for {row!r} on {task_name!r}; known are {known}: see peft_edu/lab/recipes.py")
-    return RECIPES[task_name][row]
+def recipe(study: str, row: str) -> Recipe:
+    if study not in RECIPES or row not in RECIPES[study]:
+        known = ", ".join(RECIPES.get(study, RECIPES))
+        raise ValueError(f"no recipe for {row!r} on {study!r}; known are {known}: see peft_edu/lab/recipes.py")
+    return RECIPES[study][row]
 
 
-def finetune(task_name: str, chosen: Recipe, seed: int = 0, on_step: Callable | None = None) -> Run:
+def finetune(study: str, chosen: Recipe, seed: int = 0, on_step: Callable | None = None) -> Run:
     """Train by a recipe. The seed draws the new head, what the method adds, and the order of the rows."""
-    data = task(task_name)
+    setting = SETTINGS[study]
+    data = task(setting.task).as_text() if setting.as_text else task(setting.task)
     head = {"head": "classify", "labels": data.labels} if data.kind == "classify" else {}
-    model, tokenizer = backbone(BACKBONES[task_name], pretrained=chosen.pretrained, seed=seed, **head)
+    model, tokenizer = backbone(setting.backbone, pretrained=chosen.pretrained, seed=seed, **head)
     set_seed(seed)
-    method = replace(chosen.method)  # a method is attached once, a recipe is used often
+    words = {"init": chosen.words, "tokenizer": tokenizer} if chosen.words else {}
+    method = replace(chosen.method, **words)  # a method is attached once, a recipe is used often
     method.attach(model)
-    batches = data.batches(tokenizer, "train", size=BATCH[task_name], seed=seed, steps=chosen.steps)
+    batches = data.batches(tokenizer, "train", size=setting.batch, seed=seed, steps=chosen.steps)
     history = fit(model, batches, steps=chosen.steps, lr=chosen.lr, on_step=on_step)
     return Run(model, tokenizer, method, data, history)
