@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+from torch.nn.functional import gelu, pad, relu
 
 from peft_edu import TopBlocks, count
 from peft_edu.lab import check
@@ -20,6 +21,26 @@ def set_grad(model, *parts):
         part.requires_grad_(True)
 
 
+def bottleneck(x, W_down, b_down, W_up, b_up, inside=gelu):
+    return x + inside(x @ W_down.T + b_down) @ W_up.T + b_up
+
+
+def near_zero(width, size):
+    return 1e-3 * torch.randn(size, width), 1e-3 * torch.randn(width, size)
+
+
+def attend(q, k, v, prefix_k, prefix_v, scale=0.5):
+    return torch.softmax(scale * q @ torch.cat([prefix_k, k]).T, -1) @ torch.cat([prefix_v, v])
+
+
+def alone(q, k, v):
+    return attend(q, k, v, k[:0], v[:0])
+
+
+def in_front(embeddings, prompt):
+    return torch.cat([prompt.expand(len(embeddings), -1, -1), embeddings], 1)
+
+
 SOLUTIONS = {
     "lora.forward": lambda x, W, A, B, alpha: x @ W.T + alpha / len(A) * (x @ A.T @ B.T),
     "lora.init": lambda out, width, rank: (torch.randn(rank, width), torch.zeros(out, rank)),
@@ -27,6 +48,14 @@ SOLUTIONS = {
     "lora.merge": lambda W, A, B, alpha: W + alpha / len(A) * B @ A,
     "freezing.count": lambda model: sum(p.numel() for p in model.parameters() if p.requires_grad),
     "freezing.top_blocks": top_blocks,
+    "adapter.forward": bottleneck,
+    "adapter.count": lambda width, size: 2 * width * size + width + size,
+    "adapter.start": near_zero,
+    "prefix.attention": attend,
+    "prefix.count": lambda layers, width, length: 2 * length * layers * width,
+    "prefix.mask": lambda mask, length: pad(mask, (length, 0), value=1),
+    "prompt.inputs": in_front,
+    "prompt.labels": lambda labels, length: pad(labels, (length, 0), value=-100),
 }
 
 MISTAKES = [
@@ -94,6 +123,52 @@ MISTAKES = [
         lambda m, n: set_grad(m, m.classifier, *[b.attention for b in m.bert.encoder.layer[3 - n :]]),
         "in part only",
     ),
+    ("adapter.forward", lambda *args: bottleneck(*args) - args[0], "x is missing"),
+    ("adapter.forward", lambda *args: bottleneck(*args, inside=lambda inner: inner), "non-linearity is missing"),
+    ("adapter.forward", lambda *args: bottleneck(*args, inside=relu), "this is ReLU"),
+    ("adapter.forward", lambda x, W, b, V, c: x + gelu((x @ W.T + b) @ V.T + c), "GELU comes after W_up"),
+    ("adapter.forward", lambda *args: bottleneck(*args) - args[-1], "b_up is missing"),
+    ("adapter.forward", lambda x, W, b, V, c: bottleneck(x, W, 0 * b, V, c), "b_down is missing"),
+    ("adapter.forward", lambda x, *rest: bottleneck(x, *rest) - x + gelu(x), "x goes through GELU"),
+    ("adapter.forward", lambda x, W, b, V, c: x.add_(gelu(x @ W.T + b) @ V.T + c), "changed in place"),
+    ("adapter.count", lambda d, m: 2 * d * m, "biases are left out"),
+    ("adapter.count", lambda d, m: 2 * d * m + d, "b_down is left out"),
+    ("adapter.count", lambda d, m: 2 * d * m + m, "b_up is left out"),
+    ("adapter.count", lambda d, m: d * m + d + m, "as large as W_down"),
+    ("adapter.count", lambda d, m: 2 * d * m + 2 * d, "both biases"),
+    ("adapter.count", lambda d, m: d * d + d * m, "d squared"),
+    ("adapter.count", lambda d, m: 2 * (2 * d * m + d + m), "two adapters"),
+    ("adapter.count", lambda d, m: 59, "not for d = m = 5"),
+    ("adapter.start", lambda d, m: torch.zeros(m, d), "expected the two tensors"),
+    ("adapter.start", lambda d, m: (torch.randn(d, m), torch.zeros(d, m)), "W_down is .m, d."),
+    ("adapter.start", lambda d, m: (torch.randn(m, d), torch.zeros(m, d)), "W_up is .d, m."),
+    ("adapter.start", lambda d, m: (torch.zeros(m, d), torch.zeros(d, m)), "both are zero"),
+    ("adapter.start", lambda d, m: (1e-3 * torch.ones(m, d), torch.zeros(d, m)), "alike"),
+    ("adapter.start", lambda d, m: (torch.randn(m, d), torch.randn(d, m)), "near the identity"),
+    ("prefix.attention", lambda q, k, v, K, V: alone(q, k, v), "the prefix does nothing"),
+    ("prefix.attention", lambda q, k, v, K, V: alone(q, K, V) + alone(q, k, v), "two softmaxes"),
+    ("prefix.attention", lambda q, k, v, K, V: alone(q, K, V), "the text is left out"),
+    ("prefix.attention", lambda *args: attend(*args, scale=1), "not divided"),
+    ("prefix.attention", lambda *args: attend(*args, scale=0.25), "not by its square root"),
+    (
+        "prefix.attention",
+        lambda q, k, v, K, V: torch.softmax(0.5 * q @ torch.cat([K, k]).T, -1) @ torch.cat([v, V]),
+        "values behind",
+    ),
+    ("prefix.count", lambda layers, d, p: layers * d * p, "keys and values"),
+    ("prefix.count", lambda layers, d, p: 2 * d * p, "prefix of one layer"),
+    ("prefix.count", lambda layers, d, p: d * p, "prompt at the input"),
+    ("prefix.count", lambda layers, d, p: p * layers * d * d, "vectors, not matrices"),
+    ("prefix.count", lambda layers, d, p: 80, "not for GPT-2 medium"),
+    ("prefix.mask", lambda mask, p: mask, "as long as before"),
+    ("prefix.mask", lambda mask, p: pad(mask, (p, 0)), "the prefix is masked"),
+    ("prefix.mask", lambda mask, p: pad(mask, (0, p), value=1), "behind the text"),
+    ("prefix.mask", lambda mask, p: torch.ones(2, 5), "padding became visible"),
+    ("prompt.inputs", lambda x, p: torch.cat([x, p.expand(2, -1, -1)], 1), "behind the text"),
+    ("prompt.inputs", lambda x, p: x + p[:3], "not added to the text"),
+    ("prompt.labels", lambda labels, p: labels, "as long as before"),
+    ("prompt.labels", lambda labels, p: pad(labels, (p, 0)), "guessed as token 0"),
+    ("prompt.labels", lambda labels, p: pad(labels, (0, p), value=-100), "behind the text"),
 ]
 
 
@@ -111,7 +186,7 @@ def test_a_misconception_is_told_by_its_name(name, mistake, message):
 
 
 def test_what_is_no_exercise_or_no_function_is_told():
-    with pytest.raises(ValueError, match="no exercise 'lora.backward'; there are lora.forward"):
+    with pytest.raises(ValueError, match="no exercise 'lora.backward'; there are .*lora.forward"):
         check("lora.backward", len)
     with pytest.raises(TypeError, match=r"checks a function, got Tensor. It is f\(x, W, A, B, alpha\)"):
         check("lora.forward", torch.zeros(2))

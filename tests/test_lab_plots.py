@@ -30,6 +30,10 @@ FIGURES = {
     "spectrum": lambda: plots.spectrum({"change": [3.0, 1.0, 0.1]}, "Two of three"),
     "heat_maps": lambda: plots.heat_maps({"a": np.eye(3), "b": np.ones((2, 9))}, "Shared", "r=8", "r=2", "similarity"),
     "low_rank": lambda: plots.low_rank(2, 16, 32, "Thin", {1: [0.8, 0.7], 2: [0.9]}, "reviews"),
+    "bottleneck": lambda: plots.bottleneck(2, 16, "In series", {1: [0.8, 0.7], 2: [0.9]}, "reviews"),
+    "prefix": lambda: plots.virtual_tokens(3, 9, 2, "Deep", {"before": [0.1, 0.2], "after": [0.9, 1.0]}, {1: [0.8]}),
+    "prompt": lambda: plots.virtual_tokens(3, 9, 2, "At the input", scores={1: [0.8], 4: [0.9]}, deep=False),
+    "frontier": lambda: plots.frontier({"adapters": SEEDS, "top": {8: [0.9]}}, "Fewer", "parameters", "accuracy"),
     "model_map": lambda: model_map.figure(model_map.parts(LoRA(rank=2).attach(gpt2())), "Beside"),
 }
 

@@ -8,8 +8,17 @@ import torch
 from lab_models import bert_classifier, gpt2
 from PIL import Image
 
-from peft_edu import FullFineTuning, HeadOnly, LoRA, TopBlocks, count, fit
-from peft_edu.lab import FreezingCard, RankCard, TrainerCard, architecture, display
+from peft_edu import Adapter, FullFineTuning, HeadOnly, LoRA, PrefixTuning, PromptTuning, TopBlocks, count, fit
+from peft_edu.lab import (
+    BottleneckCard,
+    FreezingCard,
+    PrefixCard,
+    PromptCard,
+    RankCard,
+    TrainerCard,
+    architecture,
+    display,
+)
 from peft_edu.lab.cards import Size
 from peft_edu.lab.memory import readable, training_memory
 
@@ -43,6 +52,43 @@ def test_the_rank_card_counts_what_attaching_counts(ranks, rank):
         assert f"{counted.trainable:,}" in ranks.result.value
     stored = {1: "<b>81.0</b> (80.0 to 82.0 over 2 seeds)", 8: "<b>90.0</b> (1 seed)", 32: "<b>91.0</b> (1 seed)"}
     assert stored[rank] in ranks.result.value
+
+
+@pytest.mark.parametrize("setting", [1, 7, 20])
+@pytest.mark.parametrize("kind", ["bottleneck", "prefix", "prompt"])
+def test_the_other_cards_count_what_attaching_counts(kind, setting):
+    build, method = {
+        "bottleneck": (BottleneckCard, lambda n: Adapter(n, norms=False)),
+        "prefix": (lambda model: PrefixCard(model, lambda n: {"untrained": [0.1, 0.1, n / 100]}), PrefixTuning),
+        "prompt": (PromptCard, PromptTuning),
+    }[kind]
+    card = build(gpt2())
+    card.controls["slider"].value = setting
+    _, sizes = card.measure(card.state())
+    for size, model in zip(sizes, (gpt2(), architecture("gpt2-medium")), strict=True):
+        attached = method(setting) if kind != "prefix" else PrefixTuning(setting, hidden=0)
+        assert size.trainable == count(attached.attach(model)).trainable
+        assert f"{size.trainable:,}" in card.result.value and f"{size.trainable:,}" in str(card)
+    assert str(setting) in card.figure().get_suptitle()
+
+
+def test_the_prefix_card_shows_what_training_made_of_the_attention():
+    trained = {}
+
+    def masses(length):
+        return {"untrained": [0.1, 0.2, 0.3]} | ({"trained": trained[length]} if length in trained else {})
+
+    def train(length, on_step):
+        trained[length] = [0.75, 0.85, 0.8]
+        return on_step(1, 1.0) or "done"
+
+    card = PrefixCard(gpt2(), masses, train=train, steps=lambda length: 1)
+    before = card.image.value
+    assert "untrained: 10%, 20%, 30%." in card.result.value and "80% of" not in card.figure().get_suptitle()
+    card.trainer.start.click()
+    card.trainer.thread.join(10)
+    assert "untrained: 10%, 20%, 30%; trained: 75%, 85%, 80%." in card.result.value and card.image.value != before
+    assert "80% of the attention" in card.figure().get_suptitle()
 
 
 def test_slider_box_words_and_picture_move_together(ranks):

@@ -2,9 +2,11 @@
 
 import warnings
 
+from peft_edu.lab import exercises  # noqa: F401 (importing them is what puts them on the list of `check`)
 from peft_edu.lab.architectures import architecture
+from peft_edu.lab.attention_mass import prefix_mass
 from peft_edu.lab.backbones import backbone, card, complete
-from peft_edu.lab.cards import FreezingCard, RankCard
+from peft_edu.lab.cards import BottleneckCard, FreezingCard, PrefixCard, PromptCard, RankCard
 from peft_edu.lab.check import check
 from peft_edu.lab.display import show
 from peft_edu.lab.installation import self_check
@@ -24,7 +26,10 @@ from peft_edu.lab.widgets import TrainerCard
 warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
 
 __all__ = [
+    "BottleneckCard",
     "FreezingCard",
+    "PrefixCard",
+    "PromptCard",
     "RankCard",
     "TrainerCard",
     "architecture",
@@ -40,6 +45,7 @@ __all__ = [
     "median_times",
     "paper_counts",
     "predict",
+    "prefix_mass",
     "pretraining_figure",
     "pretraining_log",
     "recipe",

@@ -1,6 +1,6 @@
-"""The sliders of the lessons: LoRA's rank, and how many blocks are trained."""
+"""The sliders of the lessons: rank, bottleneck, lengths, and how many blocks are trained."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from statistics import fmean
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from transformers import PreTrainedModel
 
 from peft_edu import FullFineTuning, TopBlocks, count
-from peft_edu.anatomy import blocks, linear_maps
+from peft_edu.anatomy import attentions, blocks, ends, key_value_shape, linear_maps
 from peft_edu.checkpoint import Count
 from peft_edu.lab import model_map, plots
 from peft_edu.lab.architectures import architecture
@@ -34,18 +34,16 @@ class Size:
         return self.name, f"{self.trainable:,}", share, readable(some), readable(everything)
 
 
-def lora_size(name: str, shapes: Sequence[tuple[int, int]], base: int, rank: int) -> Size:
-    """r (in + out) for each adapted matrix, beside a base model of `base` parameters."""
-    added = rank * sum(rows + columns for rows, columns in shapes)
-    return Size(name, added, base + added)
+class SizeCard(Card):
+    """A slider for the number that sets a method's size: what is trained in this model and in a paper's, and a picture.
 
-
-class RankCard(Card):
-    """A slider for LoRA's rank: W, B and A to scale; what is trained in this model and in a paper's.
-
-    `scores` are those of a stored sweep: for each rank one number a seed. `train(rank, on_step)` trains at the slider's
-    rank for `steps(rank)` steps, and what it returns is shown.
+    `scores` are those of a stored sweep: for each setting one number a seed. `train(setting, on_step)` trains at the
+    slider's setting for `steps(setting)` steps, and what it returns is shown.
     """
+
+    title: str
+    name: str  # of the setting
+    start: int
 
     def __init__(
         self,
@@ -53,39 +51,156 @@ class RankCard(Card):
         scores: Mapping[int, Seeds] | None = None,
         score_name: str = "test score",
         train: Callable[[int, OnStep], object] | None = None,
-        steps: Callable[[int], int] = lambda rank: 150,
+        steps: Callable[[int], int] = lambda setting: 150,
         paper: str = "gpt2-medium",
-        targets: tuple[str, ...] = ("query", "value"),
     ):
         self.scores, self.score_name = dict(sorted((scores or {}).items())), score_name
-        self.models = {"this model": _shapes(model, targets), paper: _shapes(architecture(paper), targets)}
-        self.rows, self.columns = self.models["this model"][0][0]
-        controls = number("rank", 1, min(64, self.rows, self.columns), 8)
-        trainer = _trainer(train, steps, lambda: controls["slider"].value, lambda rank: f"rank {rank}")
-        super().__init__("LoRA's rank", controls, trainer)
+        self.models = {"this model": model, paper: architecture(paper)}
+        self.costs = {name: (count(each).total, *self.cost(each)) for name, each in self.models.items()}
+        controls = number(self.name, 1, self.largest(model), self.start)
+        trainer = _trainer(train, steps, lambda: controls["slider"].value, lambda n: f"{self.name} {n}", self.update)
+        super().__init__(self.title, controls, trainer)
 
-    def state(self) -> int:
+    def largest(self, model: PreTrainedModel) -> int:
+        return 64
+
+    def cost(self, model: PreTrainedModel) -> tuple[int, int]:
+        """The numbers that are added whatever the setting, and those for each unit of it."""
+        raise NotImplementedError
+
+    def says(self, setting: int) -> str:
+        """The picture in a sentence."""
+        raise NotImplementedError
+
+    def picture(self, setting: int) -> Figure:
+        raise NotImplementedError
+
+    def state(self) -> Hashable:
         return self.controls["slider"].value
 
-    def measure(self, rank: int) -> tuple[int, list[Size]]:
-        return rank, [lora_size(name, shapes, base, rank) for name, (shapes, base) in self.models.items()]
+    def measure(self, setting: int) -> tuple[int, list[Size]]:
+        sizes = []
+        for name, (base, always, each) in self.costs.items():
+            added = always + setting * each
+            sizes.append(Size(name, added, base + added))
+        return setting, sizes
 
     def words(self, numbers) -> str:
-        rank, sizes = numbers
-        return table(COLUMNS, [size.row() for size in sizes]) + _stored(self.scores.get(rank))
-
-    def alt(self, numbers) -> str:
-        rank, (here, there) = numbers
-        return (
-            f"Rank {rank}: B is {self.rows} by {rank} and A {rank} by {self.columns} beside a frozen W of {self.rows} "
-            f"by {self.columns}. {here.trainable:,} trained parameters here, {there.trainable:,} in {there.name}."
-        )
+        setting, sizes = numbers
+        return table(COLUMNS, [size.row() for size in sizes]) + _stored(self.scores.get(setting))
 
     def draw(self, numbers) -> Figure:
-        rank, _ = numbers
+        return self.picture(numbers[0])
+
+    def alt(self, numbers) -> str:
+        setting, (here, there) = numbers
+        said = self.says(setting)
+        return f"{said} {here.trainable:,} trained parameters here, {there.trainable:,} in {there.name}."
+
+
+class RankCard(SizeCard):
+    """LoRA's rank: W, B and A to scale."""
+
+    title, name, start = "LoRA's rank", "rank", 8
+
+    def __init__(self, model: PreTrainedModel, *args, targets: tuple[str, ...] = ("query", "value"), **kwargs):
+        self.targets = targets
+        self.rows, self.columns = linear_maps(model, targets)[0].weight.shape
+        super().__init__(model, *args, **kwargs)
+
+    def largest(self, model: PreTrainedModel) -> int:
+        return min(64, self.rows, self.columns)
+
+    def cost(self, model: PreTrainedModel) -> tuple[int, int]:
+        return 0, sum(sum(each.weight.shape) for each in linear_maps(model, self.targets))
+
+    def says(self, rank: int) -> str:
+        return (
+            f"Rank {rank}: B is {self.rows} by {rank} and A {rank} by {self.columns} beside a frozen W of {self.rows} "
+            f"by {self.columns}."
+        )
+
+    def picture(self, rank: int) -> Figure:
         thin, whole = rank * (self.rows + self.columns), self.rows * self.columns
         title = f"Rank {rank}: {thin:,} trained beside {whole:,} frozen, {thin / whole:.0%} of W"
         return plots.low_rank(rank, self.rows, self.columns, title, self.scores, self.score_name)
+
+
+class BottleneckCard(SizeCard):
+    """An adapter's bottleneck: W_down and W_up to scale, behind a frozen map."""
+
+    title, name, start = "An adapter's bottleneck", "bottleneck", 16
+
+    def cost(self, model: PreTrainedModel) -> tuple[int, int]:
+        """Of the adapters alone: the LayerNorms, which are trained as well, are there already."""
+        width, places = model.config.hidden_size, sum(len(ends(model, block)) for block in blocks(model))
+        return places * width, places * (2 * width + 1)
+
+    def says(self, size: int) -> str:
+        width = self.models["this model"].config.hidden_size
+        return f"Bottleneck {size}: W_down is {size} by {width}, W_up {width} by {size}, behind each frozen sub-layer."
+
+    def picture(self, size: int) -> Figure:
+        width = self.models["this model"].config.hidden_size
+        each = 2 * size * width + size + width
+        title = f"Bottleneck {size}: {each:,} trained behind each sub-layer, in series with it"
+        return plots.bottleneck(size, width, title, self.scores, self.score_name)
+
+
+class PrefixCard(SizeCard):
+    """A prefix's length: what every layer attends to, and how much of its attention falls on the prefix.
+
+    `masses(length)` gives, for each name of a line, a share between 0 and 1 a layer; it is asked again after training.
+    """
+
+    title, name, start, text = "A prefix's length", "length", 10, 30
+
+    def __init__(self, model: PreTrainedModel, masses: Callable[[int], Mapping[str, Seeds]], *args, **kwargs):
+        self.masses = masses
+        super().__init__(model, *args, **kwargs)
+
+    def state(self) -> Hashable:
+        length = self.controls["slider"].value
+        return length, tuple((name, *shares) for name, shares in self.masses(length).items())
+
+    def measure(self, state: tuple) -> tuple[int, list[Size]]:
+        return super().measure(state[0])
+
+    def cost(self, model: PreTrainedModel) -> tuple[int, int]:
+        heads, width = key_value_shape(model)
+        return 0, sum(map(len, attentions(model))) * 2 * heads * width
+
+    def says(self, length: int) -> str:
+        shares = [
+            f"{name}: {', '.join(f'{share:.0%}' for share in values)}" for name, values in self.masses(length).items()
+        ]
+        return f"{length} virtual tokens in front of the text in every layer. Attention on them, {'; '.join(shares)}."
+
+    def picture(self, length: int) -> Figure:
+        masses, depth = self.masses(length), len(blocks(self.models["this model"]))
+        shares = list(masses.values())[-1]
+        title = f"Length {length}: {fmean(shares):.0%} of the attention falls on the prefix"
+        return plots.virtual_tokens(length, self.text, depth, title, masses, self.scores, self.score_name)
+
+
+class PromptCard(SizeCard):
+    """A prompt's length: virtual tokens at the input alone."""
+
+    title, name, start, text = "A prompt's length", "length", 20, 30
+
+    def largest(self, model: PreTrainedModel) -> int:
+        return 100
+
+    def cost(self, model: PreTrainedModel) -> tuple[int, int]:
+        return 0, model.config.hidden_size
+
+    def says(self, length: int) -> str:
+        return f"{length} virtual tokens in front of the text, at the input alone."
+
+    def picture(self, length: int) -> Figure:
+        depth, width = len(blocks(self.models["this model"])), self.models["this model"].config.hidden_size
+        title = f"Length {length}: {length} × {width} numbers at the input, and nothing above it is trained"
+        return plots.virtual_tokens(length, self.text, depth, title, {}, self.scores, self.score_name, deep=False)
 
 
 class FreezingCard(Card):
@@ -105,7 +220,7 @@ class FreezingCard(Card):
         self.model, self.scores = deepcopy(model), dict(scores or {})
         self.depth = len(blocks(model))
         controls = number("blocks", 0, self.depth + 1, min(2, self.depth))
-        trainer = _trainer(train, steps, lambda: self.position(controls["slider"].value), str)
+        trainer = _trainer(train, steps, lambda: self.position(controls["slider"].value), str, self.update)
         super().__init__(
             "What is trained, from the top: 0 is the head alone, the last is everything", controls, trainer
         )
@@ -147,11 +262,11 @@ class FreezingCard(Card):
         return f"The gradient stops below block {self.depth - n + 1}."
 
 
-def _trainer(train, steps, value: Callable[[], object], name: Callable[[object], str]) -> Trainer | None:
+def _trainer(train, steps, value: Callable[[], object], name: Callable[[object], str], after) -> Trainer | None:
     """What trains at the value that the slider has when the button is pressed."""
     if train is None:
         return None
-    return Trainer(lambda on_step: train(value(), on_step), lambda: steps(value()), lambda: name(value()))
+    return Trainer(lambda on_step: train(value(), on_step), lambda: steps(value()), lambda: name(value()), after)
 
 
 def _stored(seeds: Seeds | None) -> str:
@@ -159,7 +274,3 @@ def _stored(seeds: Seeds | None) -> str:
         return ""
     runs = f"{min(seeds):.1f} to {max(seeds):.1f} over {len(seeds)} seeds" if len(seeds) > 1 else "1 seed"
     return f" Stored: <b>{fmean(seeds):.1f}</b> ({runs})."
-
-
-def _shapes(model: PreTrainedModel, targets) -> tuple[list[tuple[int, int]], int]:
-    return [tuple(each.weight.shape) for each in linear_maps(model, targets)], count(model).total

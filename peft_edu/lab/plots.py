@@ -179,7 +179,97 @@ def low_rank(
     ):
         axes.text(x, y - 8, text, ha="center", va="top")
     if scores:
-        _marked_scores(axes, scores, rank, score_name)
+        _marked_scores(axes, scores, rank, score_name, "rank")
+    return figure
+
+
+@style.styled
+def bottleneck(size: int, width: int, title: str, scores: Mapping[int, Seeds] = {}, score_name: str = "") -> Figure:
+    """W_down and W_up to scale, in series behind a frozen sub-layer of `width`, with the way around them."""
+    figure, axes = style.sheet(title)
+    side, base, left = 120, 110, 20
+    thin, way = max(1.5, side * size / width), {"color": style.INK, "linewidth": 1.1}
+    down, up = left + side + 50, left + 2 * side + 110
+    frozen_box(axes, left, base, side, side)
+    trained_box(axes, down, base + (side - thin) / 2, side, thin)  # (m, d): as high as it has rows
+    trained_box(axes, up, base, thin, side)
+    fork, end, middle, above = left + side + 12, up + thin + 50, base + side / 2, base + side + 26
+    for start, stop in ((left + side, down), (down + side, up), (up + thin, end - 9)):
+        axes.annotate("", (stop, middle), (start, middle), arrowprops={"arrowstyle": "->", **way})
+    axes.plot([fork, fork, end, end], [middle, above, above, middle + 9], **way)
+    axes.text(end, middle, "+", ha="center", va="center", size=15)
+    for x, text in (
+        (left + side / 2, f"a sub-layer's map\n{width} × {width}\nfrozen"),
+        (down + side / 2, f"W_down\n{size} × {width}\n{size * width:,}"),
+        (up + thin / 2, f"W_up\n{width} × {size}\n{width * size:,}"),
+    ):
+        axes.text(x, base - 12, text, ha="center", va="top")
+    if scores:
+        _marked_scores(axes, scores, size, score_name, "bottleneck")
+    return figure
+
+
+@style.styled
+def virtual_tokens(
+    length: int,
+    text: int,
+    depth: int,
+    title: str,
+    masses: Mapping[str, Seeds] = {},
+    scores: Mapping[int, Seeds] = {},
+    score_name: str = "",
+    deep: bool = True,
+) -> Figure:
+    """What every layer attends to: virtual tokens (teal) before the text's own (white), to scale.
+
+    A prefix is trained in every layer, a prompt at the input alone (`deep=False`). Beside them the share of attention
+    that each layer pays to the prefix, one mark a series, and the scores of a stored sweep with this length marked.
+    """
+    figure, axes = style.sheet(title)
+    left, right, bottom, step = 84, 310 if masses else 505, 96, 190 / depth
+    cell, height = (right - left) / (length + text), min(24, 0.6 * 190 / depth)
+    for layer in range(depth):
+        y = bottom + layer * step
+        axes.text(left - 10, y + height / 2, f"layer {layer + 1}", ha="right", va="center", color=style.MUTED)
+        shared = {"linewidth": min(0.8, cell / 4), "edgecolor": style.MUTED}
+        trained = deep or layer == 0
+        face = style.VIRTUAL if trained else style.PAPER  # else it is what the layer below makes of it
+        axes.add_patch(Rectangle((left, y), cell * length, height, facecolor=face, edgecolor=style.VIRTUAL))
+        for i in range(length, length + text):
+            axes.add_patch(Rectangle((left + cell * i, y), cell, height, facecolor=style.PAPER, **shared))
+    axes.text(
+        left,
+        bottom - 12,
+        f"{length} virtual" if deep else f"{length} virtual, trained at the input alone",
+        ha="left",
+        va="top",
+        color=style.VIRTUAL,
+    )
+    axes.text(right, bottom - 12, f"{text} of a text", ha="right", va="top")
+    if masses:
+        _masses(axes, masses, [bottom + layer * step + height / 2 for layer in range(depth)])
+    if scores:
+        _marked_scores(axes, scores, length, score_name, "length")
+    return figure
+
+
+@style.styled
+def frontier(
+    series: Mapping[str, Mapping[float, Seeds]], title: str, xlabel: str, ylabel: str, bands: Mapping[str, Seeds] = {}
+) -> Figure:
+    """A quantity on a logarithmic axis against a score: each family of settings as a line, each seed as a dot."""
+    figure, (axes,) = style.panels(title)
+    for i, (name, points) in enumerate(series.items()):
+        look, means = style.line_style(i), [fmean(seeds) for seeds in points.values()]
+        for x, seeds in points.items():
+            axes.plot([x] * len(seeds), seeds, ".", color=look["color"], alpha=0.4, markersize=5)
+        axes.plot(list(points), means, **look, markersize=6, label=name)
+    for i, (name, seeds) in enumerate(bands.items()):
+        _band(axes, name, seeds, i)
+    axes.set_xscale("log")
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    if len(series) > 1:
+        axes.legend(frameon=False, fontsize=8.5)
     return figure
 
 
@@ -242,8 +332,22 @@ def _short(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
 
 
-def _marked_scores(axes: Axes, scores: Mapping[int, Seeds], rank: int, name: str) -> None:
-    """A small curve at the right of a sheet, each seed as a dot; a rank between two stored ones stands between them."""
+def _masses(axes: Axes, masses: Mapping[str, Seeds], heights: Sequence[float]) -> None:
+    """Shares between 0 and 1 at the height of their layers, on a scale of their own."""
+    left, right, bottom = 345, 505, 96
+    for share in (0, 0.5, 1):
+        x = left + share * (right - left)
+        axes.plot([x, x], [bottom - 8, heights[-1] + 16], color=style.GRID, linewidth=1, zorder=0)
+        axes.text(x, bottom - 12, f"{share:.0%}", ha="center", va="top", color=style.MUTED, size=8.5)
+    axes.text((left + right) / 2, bottom - 32, "attention on the prefix", ha="center", va="top", color=style.MUTED)
+    for i, (name, shares) in enumerate(masses.items()):
+        look = {"color": (style.MUTED, style.VIRTUAL)[i % 2], "marker": style.MARKERS[i]}
+        axes.plot([left + share * (right - left) for share in shares], heights, **look, markersize=6, linewidth=1)
+        axes.text(left, heights[-1] + 22 + 15 * i, name, color=look["color"], size=9)
+
+
+def _marked_scores(axes: Axes, scores: Mapping[int, Seeds], here: int, name: str, setting_name: str) -> None:
+    """A small curve at the right of a sheet, each seed as a dot; what lies between two stored settings stands there."""
     left, right, bottom, top = 590, 745, 110, 265
     values = [value for seeds in scores.values() for value in seeds]
     spread = max(max(values) - min(values), 1e-9)
@@ -252,11 +356,11 @@ def _marked_scores(axes: Axes, scores: Mapping[int, Seeds], rank: int, name: str
         return bottom + (top - bottom) * (value - min(values)) / spread
 
     across = np.linspace(left, right, len(scores))
-    here = np.interp(np.log2(rank), np.log2(list(scores)), across)
-    axes.plot([here, here], [bottom - 12, top + 8], color=style.INK, linestyle=":", linewidth=1.2)
+    x = np.interp(np.log2(here), np.log2(list(scores)), across)
+    axes.plot([x, x], [bottom - 12, top + 8], color=style.INK, linestyle=":", linewidth=1.2)
     axes.plot(across, [height(fmean(seeds)) for seeds in scores.values()], "o-", color=style.TRAINED, markersize=5)
     axes.text((left + right) / 2, top + 24, name, ha="center", va="bottom")
-    axes.text((left + right) / 2, bottom - 50, "rank", ha="center", va="top", color=style.MUTED)
+    axes.text((left + right) / 2, bottom - 50, setting_name, ha="center", va="top", color=style.MUTED)
     for x, (setting, seeds) in zip(across, scores.items(), strict=True):
         axes.text(x, bottom - 28, setting, ha="center", va="top", color=style.MUTED, size=8.5)
         axes.plot([x] * len(seeds), [height(value) for value in seeds], ".", color=style.INK, alpha=0.5, markersize=4)

@@ -87,14 +87,19 @@ class Card:
 class Trainer:
     """A train and a stop button: training runs in a thread, so that the page stays alive, and its curve grows.
 
-    `train(on_step)` trains, hands each step and loss to `on_step`, ends when that gives True, and returns what to say.
+    `train(on_step)` trains, hands each step and loss to `on_step`, ends when that gives True, and returns what to say;
+    then `after()` is called.
     The curves of the last runs stay, to compare. Stopped or failed, what was reached stays on the page.
     """
 
     def __init__(
-        self, train: Callable[[OnStep], object], steps: Callable[[], int], label: Callable[[], str] = lambda: "this run"
+        self,
+        train: Callable[[OnStep], object],
+        steps: Callable[[], int],
+        label: Callable[[], str] = lambda: "this run",
+        after: Callable[[], object] = lambda: None,
     ):
-        self.train, self.steps, self.label = train, steps, label
+        self.train, self.steps, self.label, self.after = train, steps, label, after
         small = widgets.Layout(width="62px")
         self.start = widgets.Button(description="train", button_style="primary", layout=small)
         self.stop = widgets.Button(description="stop", disabled=True, layout=small)
@@ -145,6 +150,7 @@ class Trainer:
             self.progress.value = len(losses)
             if losses:
                 self._show_curves(f"{name} ends at a loss of {losses[-1]:.3f}")
+            self.after()
         except Exception as error:
             self.progress.value = len(losses)
             self.status.value = as_error(error)

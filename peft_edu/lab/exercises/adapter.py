@@ -1,0 +1,60 @@
+"""Lesson 02: the bottleneck, its start, and its size."""
+
+import torch
+from torch.nn.functional import gelu, relu
+
+from peft_edu.lab.check import Misconception, exercise, number, same, shape, tensors, untouched
+
+
+@exercise("adapter.forward")
+def _adapter_forward(f) -> None:
+    """f(x, W_down, b_down, W_up, b_up) -> (t, d): x (t, d), W_down (m, d), b_down (m), W_up (d, m), b_up (d)"""
+    inputs = x, W_down, b_down, W_up, b_up = tensors((4, 5), (2, 5), (2,), (5, 2), (5,))
+    inner = x @ W_down.T + b_down
+    wrong = {
+        "x is missing: the way around the bottleneck is what makes the start harmless": gelu(inner) @ W_up.T + b_up,
+        "the non-linearity is missing: two linear maps in a row are one of low rank": x + inner @ W_up.T + b_up,
+        "this is ReLU: the adapter of this lesson has GELU between its maps": x + relu(inner) @ W_up.T + b_up,
+        "GELU comes after W_up here: it belongs between the two maps": x + gelu(inner @ W_up.T + b_up),
+        "b_up is missing": x + gelu(inner) @ W_up.T,
+        "b_down is missing": x + gelu(x @ W_down.T) @ W_up.T + b_up,
+        "x goes through GELU as well: it is added as it is": gelu(x) + gelu(inner) @ W_up.T + b_up,
+    }
+    same(untouched(f, inputs), x + gelu(inner) @ W_up.T + b_up, wrong)
+
+
+@exercise("adapter.count")
+def _adapter_count(f) -> None:
+    """f(width, bottleneck) -> the number of parameters of one adapter, its biases included"""
+    wrong = {
+        48: "the biases are left out: m of W_down and d of W_up",
+        56: "b_down is left out, m numbers",
+        51: "b_up is left out, d numbers",
+        35: "only W_down and the biases are counted: W_up is as large as W_down",
+        64: "both biases are taken to be d long: the one behind W_down has m numbers",
+        88: "d squared is in it: an adapter never has a matrix of d by d",
+        118: "this is two adapters, what Houlsby puts into a block: one is asked for",
+    }
+    number(f(8, 3), 59, wrong)
+    number(f(5, 5), 60, {}, "right for d = 8 and m = 3, but not for d = m = 5: the formula is 2 m d + m + d")
+
+
+@exercise("adapter.start")
+def _adapter_start(f) -> None:
+    """f(width, bottleneck) -> (W_down, W_up), so that x + W_up gelu(W_down x) starts very near x, and can leave it"""
+    pair = f(6, 3)
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(isinstance(W, torch.Tensor) for W in pair):
+        raise Misconception("expected the two tensors W_down, W_up")
+    W_down, W_up = pair
+    shape(W_down, (3, 6), "W_down is (m, d): it takes x down to m numbers")
+    shape(W_up, (6, 3), "W_up is (d, m): it brings the m numbers up again")
+    if not W_down.any() and not W_up.any():
+        raise Misconception("both are zero: then each one's gradient is a product with the other, zero for ever")
+    if W_down.any() and torch.linalg.matrix_rank(W_down.double()) < 3:
+        raise Misconception("the rows of W_down are alike: they would get the same gradient and stay alike")
+    (x,) = tensors((10, 6))
+    moved = (gelu(x @ W_down.double().T) @ W_up.double().T).abs().max().item()
+    if moved > 0.01:
+        raise Misconception(
+            f"x is changed by up to {moved:.2g}: start near the identity, with numbers of a deviation of about 1e-3"
+        )

@@ -1,0 +1,61 @@
+"""Lesson 01: what is trained, and how many numbers that are."""
+
+from torch import nn
+from transformers import BertConfig, BertForSequenceClassification
+
+from peft_edu.lab.check import Misconception, exercise, number
+
+
+@exercise("freezing.count")
+def _freezing_count(f) -> None:
+    """f(model) -> the number of trained parameters of a PyTorch module"""
+    model = nn.ModuleDict({"embed": nn.Embedding(7, 4), "block": nn.Linear(4, 4), "head": nn.Linear(4, 7, bias=False)})
+    model["head"].weight = model["embed"].weight
+    model["block"].weight.requires_grad_(False)
+    wrong = {
+        48: "this counts the frozen ones as well: look at requires_grad",
+        16: "these are the frozen ones",
+        60: "head and embedding share one matrix here, and it is counted twice: model.parameters() gives it once",
+        76: "head and embedding share one matrix here, and it is counted twice, and the frozen ones with it",
+        2: "this counts tensors: each holds p.numel() parameters",
+        3: "this counts tensors, the frozen ones as well: each holds p.numel() parameters",
+    }
+    number(f(model), 32, wrong)
+
+
+@exercise("freezing.top_blocks")
+def _freezing_top_blocks(f) -> None:
+    """f(model, n) freezes a BertForSequenceClassification, but for its last n blocks and its classifier"""
+    for n in (2, 0, 3):
+        model = _small_bert()
+        f(model, n)
+        trained = [any(p.requires_grad for p in block.parameters()) for block in model.bert.encoder.layer]
+        if all(p.requires_grad for p in model.parameters()):
+            raise Misconception("nothing is frozen: set requires_grad to False for all first, then to True for some")
+        if not all(p.requires_grad for p in model.classifier.parameters()):
+            raise Misconception("the classifier is frozen, or a part of it, and it starts from random numbers")
+        if n == 0 and all(trained):
+            raise Misconception("n = 0 trains every block: in Python blocks[-0:] is the whole list")
+        if n == 2 and trained == [True, True, False]:
+            raise Misconception("these are the first n blocks, at the bottom: the top ones are at the end of the list")
+        if trained != [i >= 3 - n for i in range(3)]:
+            raise Misconception(f"of 3 blocks, n = {n} trained {_numbers(trained)} (counted from 1)")
+        if any(p.requires_grad for p in model.bert.embeddings.parameters()):
+            raise Misconception("the embeddings are trained: they lie below the first block")
+        if any(p.requires_grad for p in model.bert.pooler.parameters()):
+            raise Misconception(
+                "the pooler is trained: it belongs to the pretrained model, and only the classifier is new"
+            )
+        partly = [p for block in model.bert.encoder.layer[3 - n :] for p in block.parameters() if not p.requires_grad]
+        if partly:
+            raise Misconception("a top block is trained in part only: all of its parameters are")
+
+
+def _small_bert() -> BertForSequenceClassification:
+    return BertForSequenceClassification(
+        BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=3, num_attention_heads=2, intermediate_size=8)
+    )
+
+
+def _numbers(trained: list[bool]) -> str:
+    return "block " + ", ".join(str(i) for i, on in enumerate(trained, start=1) if on) if any(trained) else "none"
