@@ -33,6 +33,7 @@ GRIDS = {  # for a row, or for all rows of a method: its rates, and its steps
         "BitFit": ((3e-3, 1e-2, 3e-2), (150, 600)),
         "LoRA": ((3e-3, 5e-3, 1e-2, 2e-2), (75, 150)),
         "Adapter": ((1e-3, 3e-3, 1e-2), (150,)),
+        "adapter m=16": ((1e-3, 3e-3, 1e-2), (75, 150)),
         "norms only": ((1e-2, 3e-2, 1e-1), (150,)),
     },
     "tables": {
@@ -43,6 +44,9 @@ GRIDS = {  # for a row, or for all rows of a method: its rates, and its steps
         **{f"prefix p={p}, 2x": ((0.1, 0.3, 0.6), (300,)) for p in (1, 2, 5, 10, 20, 40)},
         "prefix p=20, random": ((0.1, 0.3), (300,)),
         "prefix p=20, MLP": ((5e-3, 1e-2), (300,)),
+        **{f"prefix p=20, n={n}": ((0.1, 0.3), (150,)) for n in (25, 100)},
+        **{f"prefix p=20, random, n={n}": ((0.1, 0.3), (150,)) for n in (25, 100)},
+        **{f"full, n={n}": ((5e-4, 1e-3), (75,)) for n in (25, 100)},
         "prompt p=20": ((0.03, 0.1, 0.3), (150,)),
         "prompt p=20, 2x": ((0.03, 0.1, 0.3), (300,)),
     },

@@ -62,11 +62,15 @@ def recount(row: pd.Series) -> int:
 
 
 def paper_counts(method: str) -> pd.DataFrame:
-    """The papers' figures for one method, and ours: counted on models of the papers' sizes, without weights."""
+    """The papers' figures for one method, and ours: counted on models of the papers' sizes, without weights.
+
+    The name may be a part: "adapter" gives all kinds of adapters, each with its own name.
+    """
     rows = published()
-    if method not in set(rows.method):
+    found = rows[rows.method.str.contains(method, regex=False)]
+    if found.empty:
         raise ValueError(f"no published counts for {method!r}; there are some for {', '.join(rows.method.unique())}")
-    rows = rows[rows.method == method]
-    counted = [f"{recount(row):,}" for _, row in rows.iterrows()]
-    table = {"model": rows.model, "setting": rows.setting, "counted": counted, "printed": rows.published_as}
+    counted = [f"{recount(row):,}" for _, row in found.iterrows()]
+    kind = {"method": found.method} if found.method.nunique() > 1 else {}
+    table = {"model": found.model, **kind, "setting": found.setting, "counted": counted, "printed": found.published_as}
     return pd.DataFrame(table).set_index("model")

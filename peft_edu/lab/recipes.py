@@ -38,6 +38,7 @@ class Recipe:
     """One row: what is attached, and how it is trained. `pretrained=False` starts from random weights.
 
     `words` are what a prefix or a prompt starts from: a text, or label words; the model's tokenizer reads them.
+    `limit`: the first training rows only, so that a smaller set is a part of a larger one.
     """
 
     method: Method
@@ -45,6 +46,7 @@ class Recipe:
     lr: float
     pretrained: bool = True
     words: str | tuple[str, ...] = ()
+    limit: int | None = None
 
 
 # The beginning of a prefix: a note of the kind that the corpus writes out, about a venue of its own.
@@ -91,6 +93,9 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         **{f"prefix p={p}, 2x": Recipe(PrefixTuning(p, hidden=0), 300, 0.3, words=NOTE) for p in (1, 2, 5, 10, 20, 40)},
         "prefix p=20, random": Recipe(PrefixTuning(20, hidden=0), 300, 0.15),
         "prefix p=20, MLP": Recipe(PrefixTuning(20, hidden=128), 300, 1e-2),
+        **{f"prefix p=20, n={n}": Recipe(PrefixTuning(20, hidden=0), 150, 0.3, words=NOTE, limit=n) for n in (25, 100)},
+        **{f"prefix p=20, random, n={n}": Recipe(PrefixTuning(20, hidden=0), 150, 0.1, limit=n) for n in (25, 100)},
+        **{f"full, n={n}": Recipe(FullFineTuning(), 75, 1e-3, limit=n) for n in (25, 100)},
         "prompt p=20": Recipe(PromptTuning(20), 150, 0.1),
         "prompt p=20, 2x": Recipe(PromptTuning(20), 300, 0.1),
     },
@@ -129,6 +134,6 @@ def finetune(study: str, chosen: Recipe, seed: int = 0, on_step: Callable | None
     words = {"init": chosen.words, "tokenizer": tokenizer} if chosen.words else {}
     method = replace(chosen.method, **words)  # a method is attached once, a recipe is used often
     method.attach(model)
-    batches = data.batches(tokenizer, "train", size=setting.batch, seed=seed, steps=chosen.steps)
+    batches = data.batches(tokenizer, "train", setting.batch, seed, chosen.limit, chosen.steps)
     history = fit(model, batches, steps=chosen.steps, lr=chosen.lr, on_step=on_step)
     return Run(model, tokenizer, method, data, history)
