@@ -42,6 +42,7 @@ GRIDS = {  # for a row, or for all rows of a method: its rates, and its steps
         "LoRA": ((1e-2, 2e-2, 4e-2), (75, 150)),
         **{f"prefix p={p}": ((0.1, 0.3, 0.6), (150,)) for p in (1, 2, 5, 10, 20, 40)},
         **{f"prefix p={p}, 2x": ((0.1, 0.3, 0.6), (300,)) for p in (1, 2, 5, 10, 20, 40)},
+        "prefix p=20, 100 steps": ((0.1, 0.3), (100,)),
         "prefix p=20, random": ((0.1, 0.3), (300,)),
         "prefix p=20, MLP": ((5e-3, 1e-2), (300,)),
         **{f"prefix p=20, n={n}": ((0.1, 0.3), (150,)) for n in (25, 100)},
@@ -49,6 +50,11 @@ GRIDS = {  # for a row, or for all rows of a method: its rates, and its steps
         **{f"full, n={n}": ((5e-4, 1e-3), (75,)) for n in (25, 100)},
         "prompt p=20": ((0.03, 0.1, 0.3), (150,)),
         "prompt p=20, 2x": ((0.03, 0.1, 0.3), (300,)),
+        "prompt p=20, 2x, no start token": ((0.03, 0.1, 0.3), (300,)),
+    },
+    "ladder": {
+        "FullFineTuning": ((1e-3, 3e-3), (100,)),
+        "PromptTuning": ((0.03, 0.1, 0.3), (100,)),
     },
 }
 STUDIES = tuple(RECIPES)
@@ -78,7 +84,7 @@ def one(task: str, row: str, seed: int, lr: float, steps: int) -> list[dict]:
     run = finetune(task, recipe, seed)
     known = {
         "task": task,
-        "backbone": SETTINGS[task].backbone,
+        "backbone": recipe.backbone or SETTINGS[task].backbone,
         "method": type(recipe.method).__name__,
         "row": row,
         "seed": seed,

@@ -257,9 +257,9 @@ def write(folder: Path) -> None:
         ),
         "restaurants": to_classify(
             made["restaurants"],
-            ["bad", "good"],
-            "Is what is said of food and drink good or bad? Three in ten judgements are negated, four in ten sentences "
-            "contrast two things. The rows of `hotels` are about rooms: another domain.",
+            ["Sad.", "Happy."],  # as the corpus answers: a soft prompt can only bring out what is there
+            "Is a guest who says this of food and drink sad or happy? Three in ten judgements are negated, four in ten "
+            "sentences contrast two things. The rows of `hotels` are about rooms: another domain.",
             also=("hotels",),
         ),
         "topics": to_classify(

@@ -30,6 +30,7 @@ class Setting:
 SETTINGS = {
     "reviews": Setting("reviews", "tiny-bert", 32),
     "tables": Setting("tables", "tiny-gpt2", 16),
+    "ladder": Setting("restaurants", "tiny-gpt2", 16, as_text=True),
 }
 
 
@@ -39,6 +40,8 @@ class Recipe:
 
     `words` are what a prefix or a prompt starts from: a text, or label words; the model's tokenizer reads them.
     `limit`: the first training rows only, so that a smaller set is a part of a larger one.
+    `start_token=False`: a decoder's text comes without the token that begins a document (lesson 04 says why).
+    `backbone`: another model than the study's.
     """
 
     method: Method
@@ -47,6 +50,8 @@ class Recipe:
     pretrained: bool = True
     words: str | tuple[str, ...] = ()
     limit: int | None = None
+    start_token: bool = True
+    backbone: str = ""
 
 
 # The beginning of a prefix: a note of the kind that the corpus writes out, about a venue of its own.
@@ -91,6 +96,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         **{f"LoRA r={r}": Recipe(lora(r), 150, 2e-2) for r in (8, 16)},
         **{f"prefix p={p}": Recipe(PrefixTuning(p, hidden=0), 150, 0.3, words=NOTE) for p in (1, 2, 5, 10, 20, 40)},
         **{f"prefix p={p}, 2x": Recipe(PrefixTuning(p, hidden=0), 300, 0.3, words=NOTE) for p in (1, 2, 5, 10, 20, 40)},
+        "prefix p=20, 100 steps": Recipe(PrefixTuning(20, hidden=0), 100, 0.3, words=NOTE),
         "prefix p=20, random": Recipe(PrefixTuning(20, hidden=0), 300, 0.15),
         "prefix p=20, MLP": Recipe(PrefixTuning(20, hidden=128), 300, 1e-2),
         **{f"prefix p=20, n={n}": Recipe(PrefixTuning(20, hidden=0), 150, 0.3, words=NOTE, limit=n) for n in (25, 100)},
@@ -98,7 +104,32 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         **{f"full, n={n}": Recipe(FullFineTuning(), 75, 1e-3, limit=n) for n in (25, 100)},
         "prompt p=20": Recipe(PromptTuning(20), 150, 0.1),
         "prompt p=20, 2x": Recipe(PromptTuning(20), 300, 0.1),
+        "prompt p=20, 2x, no start token": Recipe(PromptTuning(20), 300, 0.1, start_token=False),
     },
+}
+
+# The rates of full fine-tuning and of prompts of 1, 5 and 20 virtual tokens on each rung of the ladder.
+LADDER = {
+    "w24-seed0": (3e-3, 0.1, 0.1, 0.1),
+    "w24-seed1": (3e-3, 0.1, 0.1, 0.1),
+    "w32-seed0": (3e-3, 0.1, 0.1, 0.1),
+    "w32-seed1": (3e-3, 0.1, 0.1, 0.1),
+    "w40-seed0": (3e-3, 0.1, 0.1, 0.1),
+    "w40-seed1": (3e-3, 0.1, 0.1, 0.1),
+    "w48-seed0": (3e-3, 0.1, 0.1, 0.1),
+    "w48-seed1": (3e-3, 0.1, 0.1, 0.1),
+    "w64-seed0": (3e-3, 0.1, 0.1, 0.1),
+    "w64-seed1": (3e-3, 0.1, 0.1, 0.1),
+    "w80-seed0": (3e-3, 0.1, 0.1, 0.1),
+    "w80-seed1": (3e-3, 0.1, 0.1, 0.1),
+    "w128-seed0": (3e-3, 0.1, 0.1, 0.1),
+    "w128-seed1": (3e-3, 0.1, 0.1, 0.1),
+}
+LADDER_METHODS = {"full": FullFineTuning(), **{f"p={p}": PromptTuning(p) for p in (1, 5, 20)}}
+RECIPES["ladder"] = {
+    f"{rung} {name}": Recipe(method, 100, lr, start_token=False, backbone=f"ladder/{rung}")
+    for rung, rates in LADDER.items()
+    for (name, method), lr in zip(LADDER_METHODS.items(), rates, strict=True)
 }
 
 
@@ -128,8 +159,9 @@ def finetune(study: str, chosen: Recipe, seed: int = 0, on_step: Callable | None
     """Train by a recipe. The seed draws the new head, what the method adds, and the order of the rows."""
     setting = SETTINGS[study]
     data = task(setting.task).as_text() if setting.as_text else task(setting.task)
+    data = replace(data, start_token=chosen.start_token)
     head = {"head": "classify", "labels": data.labels} if data.kind == "classify" else {}
-    model, tokenizer = backbone(setting.backbone, pretrained=chosen.pretrained, seed=seed, **head)
+    model, tokenizer = backbone(chosen.backbone or setting.backbone, pretrained=chosen.pretrained, seed=seed, **head)
     set_seed(seed)
     words = {"init": chosen.words, "tokenizer": tokenizer} if chosen.words else {}
     method = replace(chosen.method, **words)  # a method is attached once, a recipe is used often

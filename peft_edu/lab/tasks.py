@@ -55,6 +55,7 @@ class Task:
     description: str = ""
     baselines: dict[str, float] = field(default_factory=dict)
     separator: str = " :"  # stands between source and target for a model that only continues text
+    start_token: bool = True  # whether such a model reads its start token first, if its tokenizer writes one
 
     @property
     def metric(self) -> str:
@@ -207,6 +208,8 @@ def _prompt(data: Task, tokenizer, row) -> list[int]:
     ids = tokenizer(row["source"] if seq2seq else row["source"] + data.separator)["input_ids"]
     if not seq2seq and ids[-1] == tokenizer.eos_token_id:
         ids = ids[:-1]  # the end of the text is yet to come
+    if not seq2seq and not data.start_token and ids[0] == tokenizer.bos_token_id:
+        ids = ids[1:]
     if len(ids) >= tokenizer.model_max_length:
         raise ValueError(
             f"{data.name}: a source of {len(ids)} tokens; the model reads {tokenizer.model_max_length} "
