@@ -1,6 +1,7 @@
 """Tasks from files: what is read, what a batch holds, how a model is measured, and what is said of a bad file."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -147,6 +148,26 @@ def test_a_model_that_has_learned_the_table_scores_one(tables, writer):
     scores = tables.evaluate(model, tokenizer, "train")
     assert scores == {"exact": 1.0, "slots": 1.0, "by slot": {"name": 1.0, "type": 1.0}}
     assert tables.metric == "slots"
+
+
+def test_labels_can_be_written_as_text(reviews):
+    as_text = reviews.as_text()
+    assert as_text.kind == "generate" and as_text.metric == "exact" and as_text.splits.keys() == reviews.splits.keys()
+    for row, written in zip(reviews.rows("train"), as_text.rows("train"), strict=True):
+        assert written == {"source": row["text"], "target": reviews.labels[row["label"]]}
+    with pytest.raises(ValueError, match="opinions is text to text already"):
+        as_text.as_text()
+
+
+def test_a_text_can_come_without_its_start_token(tables):
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = word_tokenizer()
+    tokenizer.bos_token = "<eos>"
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<eos> $A", special_tokens=[("<eos>", 2)])
+    begun = next(iter(tables.batches(tokenizer, "train", size=2)))["input_ids"]
+    bare = next(iter(replace(tables, start_token=False).batches(tokenizer, "train", size=2)))["input_ids"]
+    assert (begun[:, 0] == tokenizer.bos_token_id).all() and torch.equal(begun[:, 1:], bare)
 
 
 def test_slots_are_whole_words_in_any_case():

@@ -3,12 +3,13 @@
 import json
 import re
 from pathlib import Path
+from random import Random
 
 import pandas as pd
 import pytest
 from transformers import AutoTokenizer
 
-from data.world import corpus, lexicon, opinions, pretrain, probes, tasks, vocabulary
+from data.world import corpus, lexicon, objectives, opinions, pretrain, probes, tasks, vocabulary
 from data.world.__main__ import CHECKSUMS, DATA, make_corpora, make_data
 from peft_edu.lab import backbone, task
 from peft_edu.lab.paths import bundled
@@ -120,6 +121,36 @@ def test_unseen_venues_stand_in_no_training_row():
     }
     assert not venues["unseen"] & (venues["train"] | venues["validation"] | venues["test"])
     assert venues["test"] <= venues["train"]
+
+
+def test_spans_and_prefixes_lose_nothing_of_a_text():
+    """What the encoder is shown and what the decoder is to write make the text again."""
+    tokenizer = AutoTokenizer.from_pretrained(DATA / "models" / "tiny-t5")
+    marks = tokenizer.convert_tokens_to_ids([f"<extra_id_{i}>" for i in range(32)])
+    r, taken = Random(0), 0
+    for n in range(200):
+        ids = [r.randint(100, 2000) for _ in range(r.randint(2, 60))]
+        source, target = objectives.prefix(tokenizer, ids, r)
+        assert source and target and source + target == ids
+        source, target = objectives.spans(tokenizer, ids, r)
+        assert target[-1] == marks[sum(token in marks for token in source)]  # the last sentinel ends the target
+        held: dict[int, list[int]] = {}
+        for token in target:
+            if token in marks:
+                span = held.setdefault(token, [])
+            else:
+                span.append(token)
+                taken += 1 / len(ids) / 200
+        assert [token for each in source for token in held.get(each, [each])] == ids, n
+    assert 0.1 < taken < 0.2  # 15% of the tokens
+
+
+def test_what_stands_behind_the_end_of_a_target_is_not_guessed():
+    tokenizer = AutoTokenizer.from_pretrained(DATA / "models" / "tiny-t5")
+    batch = objectives.padded(tokenizer, [([5, 6, 7], [8]), ([5], [8, 9, 10])])
+    end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    assert batch["input_ids"].tolist() == [[5, 6, 7, end], [5, end, pad, pad]]
+    assert batch["labels"].tolist() == [[8, end, -100, -100], [8, 9, 10, end]]
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -42,7 +42,6 @@ GRIDS = {  # for a row, or for all rows of a method: its rates, and its steps
         "LoRA": ((1e-2, 2e-2, 4e-2), (75, 150)),
         **{f"prefix p={p}": ((0.1, 0.3, 0.6), (150,)) for p in (1, 2, 5, 10, 20)},
         **{f"prefix p={p}, 2x": ((0.1, 0.3), (300,)) for p in (1, 2, 5, 10, 20)},
-        "prefix p=20, 100 steps": ((0.1, 0.3), (100,)),
         "prefix p=20, random": ((0.1, 0.3), (300,)),
         "prefix p=20, MLP": ((5e-3, 1e-2), (300,)),
         **{f"prefix p=20, n={n}": ((0.1, 0.3), (150,)) for n in (25, 100)},

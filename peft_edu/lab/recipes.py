@@ -96,7 +96,6 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         **{f"LoRA r={r}": Recipe(lora(r), 150, 2e-2) for r in (8, 16)},
         **{f"prefix p={p}": Recipe(PrefixTuning(p, hidden=0), 150, 0.3, words=NOTE) for p in (1, 2, 5, 10, 20)},
         **{f"prefix p={p}, 2x": Recipe(PrefixTuning(p, hidden=0), 300, 0.3, words=NOTE) for p in (1, 2, 5, 10, 20)},
-        "prefix p=20, 100 steps": Recipe(PrefixTuning(20, hidden=0), 100, 0.3, words=NOTE),
         "prefix p=20, random": Recipe(PrefixTuning(20, hidden=0), 300, 0.15),
         "prefix p=20, MLP": Recipe(PrefixTuning(20, hidden=128), 300, 1e-2),
         **{f"prefix p=20, n={n}": Recipe(PrefixTuning(20, hidden=0), 150, 0.3, words=NOTE, limit=n) for n in (25, 100)},
@@ -131,6 +130,13 @@ RECIPES["ladder"] = {
     for rung, rates in LADDER.items()
     for (name, method), lr in zip(LADDER_METHODS.items(), rates, strict=True)
 }
+# On a small and on the largest rung: a long prompt, and other starts than common words.
+STARTS = {"random": "random", "labels": ("Sad", "Happy"), "question": "How was it?"}
+for rung, rates in {"w48-seed0": (0.1, 0.1, 0.1, 0.1), "w128-seed0": (0.1, 0.1, 0.1, 0.1)}.items():
+    shared = {"steps": 100, "start_token": False, "backbone": f"ladder/{rung}"}
+    RECIPES["ladder"][f"{rung} p=100"] = Recipe(PromptTuning(100), lr=rates[0], **shared)
+    for (name, words), lr in zip(STARTS.items(), rates[1:], strict=True):
+        RECIPES["ladder"][f"{rung} p=5, {name}"] = Recipe(PromptTuning(5), lr=lr, words=words, **shared)
 
 
 @dataclass

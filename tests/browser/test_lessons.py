@@ -23,6 +23,28 @@ def test_full_fine_tuning_and_freezing(open_lesson):
     lesson.no_errors()
 
 
+def test_adapters(open_lesson):
+    lesson = open_lesson("02_adapters")
+    lesson.run_all(seconds=300)
+    guess = lesson.card("Which one reaches more")
+    guess.shown.get_by_role("radio", name="both alike").check()
+    guess.press("commit")
+    guess.wait_for("Your guess: both alike")
+    use(lesson.card("An adapter's bottleneck"), "bottleneck", "02_card")
+    lesson.no_errors()
+
+
+def test_prefix_tuning(open_lesson):
+    lesson = open_lesson("03_prefix_tuning")
+    lesson.run_all(seconds=300)
+    guess = lesson.card("A prefix of ten zero keys")
+    guess.shown.get_by_role("radio", name="it rises a little").check()
+    guess.press("commit")
+    guess.wait_for("Your guess: it rises a little")
+    use(lesson.card("A prefix's length"), "length", "03_card")
+    lesson.no_errors()
+
+
 def test_lora(open_lesson):
     lesson = open_lesson("07_lora")
     lesson.run_all(seconds=300)
