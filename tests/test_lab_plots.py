@@ -38,6 +38,11 @@ FIGURES = {
 }
 
 
+def test_a_heat_map_writes_nothing_where_there_is_no_number():
+    figure = plots.heat_maps({"spans": np.array([[0.9, 0.5], [np.nan, 1.0]])}, "Spans", "to", "from", "share")
+    assert [text.get_text() for text in figure.axes[0].texts] == [".90", ".50", "1"]
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_has_the_one_size_and_the_same_pixels_each_time(name):
     first, again = style.png(FIGURES[name]()), style.png(FIGURES[name]())

@@ -11,8 +11,9 @@ from transformers import AutoTokenizer
 
 from data.world import corpus, lexicon, objectives, opinions, pretrain, probes, tasks, vocabulary
 from data.world.__main__ import CHECKSUMS, DATA, make_corpora, make_data
-from peft_edu.lab import backbone, task
+from peft_edu.lab import backbone, ladder, task
 from peft_edu.lab.paths import bundled
+from peft_edu.lab.recipes import LADDER
 
 MODELS, TASKS = bundled("models", "config.json"), bundled("tasks", "task.json")
 PATTERNS = ("models/*/tokenizer*.json", "tasks/*/*")
@@ -167,3 +168,18 @@ def test_two_seeds_of_two_pass(name):
     assert len(ends) >= 2
     for _, end in ends.iterrows():
         assert probes.missed(end.to_dict(), name) == {}
+
+
+def test_the_ladder_has_two_seeds_of_each_width():
+    rungs = ladder()
+    assert rungs.index.tolist() == list(LADDER) and set(rungs.width) == set(pretrain.WIDTHS)
+    assert rungs.parameters.min() < 0.1e6 and rungs.parameters.max() > 1e6
+    for rung, row in rungs.iterrows():
+        assert backbone(f"ladder/{rung}")[0].num_parameters() == row.parameters, rung
+
+
+@pytest.mark.parametrize("rung", ["w24-seed0", "w48-seed1"])
+def test_a_rung_can_do_what_its_log_says(rung):
+    model, tokenizer = backbone(f"ladder/{rung}")
+    for ability, share in probes.probe(model, tokenizer, "decoder", count=100).items():
+        assert abs(share - ladder().loc[rung, ability]) < 0.15, ability  # other questions, and float32

@@ -16,7 +16,7 @@ from peft_edu.lab.memory import training_memory
 from peft_edu.lab.model_map import draw
 from peft_edu.lab.papers import paper_counts
 from peft_edu.lab.predict import predict
-from peft_edu.lab.pretraining import pretraining_figure, pretraining_log
+from peft_edu.lab.pretraining import ladder, pretraining_figure, pretraining_log
 from peft_edu.lab.recipes import finetune, recipe
 from peft_edu.lab.results import results, scores, stored
 from peft_edu.lab.tasks import task
@@ -41,6 +41,7 @@ __all__ = [
     "draw",
     "finetune",
     "held_out",
+    "ladder",
     "language_loss",
     "median_times",
     "paper_counts",

@@ -140,7 +140,7 @@ def spectrum(matrices: Mapping[str, Seeds], title: str, share: float = 0.9) -> F
 
 @style.styled
 def heat_maps(matrices: Mapping[str, np.ndarray], title: str, xlabel: str, ylabel: str, scale: str) -> Figure:
-    """Matrices with values between 0 and 1, side by side on one scale; small ones with their numbers."""
+    """Matrices with values between 0 and 1 (nan: nothing), side by side on one scale; small ones with their numbers."""
     figure, panels = style.panels(title, len(matrices))
     for axes, (name, matrix) in zip(panels, matrices.items(), strict=True):
         matrix = np.asarray(matrix)
@@ -153,6 +153,8 @@ def heat_maps(matrices: Mapping[str, np.ndarray], title: str, xlabel: str, ylabe
             ticks(positions, [str(p + 1) for p in positions])
         if matrix.shape[1] <= 8:
             for (y, x), value in np.ndenumerate(matrix):
+                if np.isnan(value):
+                    continue
                 ink = style.PAPER if value > 0.6 else style.INK
                 axes.text(x, y, f"{value:.2f}"[1:] if value < 1 else "1", ha="center", va="center", size=7.5, color=ink)
     figure.colorbar(image, ax=panels, label=scale, fraction=0.04)
