@@ -4,8 +4,9 @@ import pandas as pd
 import pytest
 
 from data.world import study
-from peft_edu.lab import recipe, results, scores, stored
-from peft_edu.lab.recipes import RECIPES
+from peft_edu import PrefixTuning
+from peft_edu.lab import finetune, recipe, recipes, results, scores, stored
+from peft_edu.lab.recipes import RECIPES, Recipe
 from peft_edu.lab.results import winners
 
 COLUMNS = [
@@ -72,6 +73,18 @@ def test_what_is_not_stored_is_named(little):
 def test_an_unknown_recipe_lists_the_known_ones():
     with pytest.raises(ValueError, match="no recipe for 'LoRA r=3' on 'reviews'; known are from scratch, head only"):
         recipe("reviews", "LoRA r=3")
+
+
+def test_a_recipe_says_what_a_prefix_starts_from_and_which_rows_it_sees(monkeypatch):
+    seen = []
+    monkeypatch.setattr(recipes, "fit", lambda model, batches, **settings: seen.append((batches, settings)))
+    chosen = Recipe(PrefixTuning(3, hidden=0), steps=7, lr=0.5, words="Memo. Umbria", limit=5, start_token=False)
+    run = finetune("tables", chosen)
+    (batches, settings), tokenizer = seen[0], run.tokenizer
+    assert run.method.init == tuple(tokenizer("Memo. Umbria", add_special_tokens=False).input_ids)
+    assert chosen.method.init == "normal"  # the recipe itself can be used again
+    assert len(batches.examples) == 5 and len(batches) == 7 and settings["lr"] == 0.5
+    assert all(example["input_ids"][0] != tokenizer.bos_token_id for example in batches.examples)
 
 
 @pytest.mark.parametrize("task", study.STUDIES)
