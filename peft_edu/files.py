@@ -5,6 +5,7 @@ made up can do no more than be refused.
 """
 
 import json
+import os
 import tempfile
 from pathlib import Path
 
@@ -45,14 +46,25 @@ def read_bytes(file: Path) -> bytes:
     return file.read_bytes()
 
 
-def write_folder(folder: str | Path, files: dict[str, bytes]) -> Path:
-    """Write the files beside the folder, then move them into its place, all or none."""
+def place_for(folder: str | Path, names: set[str]) -> Path:
+    """The absolute path of a folder that can be replaced by files of these names without loss. It need not exist."""
     folder = Path(folder).absolute()
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(f"{there} is a file, so there can be no folder {folder}: name another")
+    if not os.access(there, os.W_OK):
+        raise PermissionError(f"{there} cannot be written, so nothing can be kept in {folder}: name another folder")
     if Path.cwd().is_relative_to(folder.resolve()):
         raise ValueError(f"{folder} is where this program works, and would be replaced: name a folder inside it")
-    others = {path.name for path in folder.iterdir()} - set(files) if folder.exists() else set()
+    others = {path.name for path in folder.iterdir()} - names if folder.exists() else set()
     if others:
         raise FileExistsError(f"{folder} holds other things ({min(others)}), which would be lost: name a new folder")
+    return folder
+
+
+def write_folder(folder: str | Path, files: dict[str, bytes]) -> Path:
+    """Write the files beside the folder, then move them into its place, all or none."""
+    folder = place_for(folder, set(files))
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as beside:
         new, old = Path(beside, "new"), Path(beside, "old")

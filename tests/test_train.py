@@ -259,3 +259,11 @@ def test_the_command_line_trains_measures_and_saves(tmp_path, monkeypatch, capsy
     assert re.search(r"^290 of .* trained.*\nloss 0.*\ntest accuracy [01]\.\d+\nsaved in", capsys.readouterr().out)
     model, _ = backbone(tmp_path / "model", head="classify", labels=["bad", "good"])
     assert attached(load(model, tmp_path / "out")) == LoRA(rank=2, targets=("query", "key"))
+
+
+def test_the_command_line_refuses_a_place_to_save_before_it_trains(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("mine")
+    arguments = f"--backbone none --task none --out {tmp_path}/file/out"
+    monkeypatch.setattr(sys, "argv", ["train", *arguments.split()])
+    with pytest.raises(NotADirectoryError, match="is a file, so there can be no folder .*out: name another"):
+        main()

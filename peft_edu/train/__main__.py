@@ -4,7 +4,8 @@ from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, ArgumentType
 from ast import literal_eval
 
 from peft_edu import count, fit, save, seed
-from peft_edu.checkpoint import make_method
+from peft_edu.checkpoint import LEARNED, RECIPE, make_method
+from peft_edu.files import place_for
 from peft_edu.method import METHODS
 
 EXAMPLE = "python -m peft_edu.train --backbone tiny-bert --task reviews --method LoRA rank=4 targets=query,value"
@@ -38,6 +39,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", help="the folder for what was learned")
     options = parser.parse_intermixed_args()
+    if options.out:
+        place_for(options.out, {RECIPE, LEARNED})  # an hour of training is too late to learn that it cannot be kept
 
     from peft_edu.lab import backbone, task  # here, so that the core does not need the lab
 
