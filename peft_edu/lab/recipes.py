@@ -84,9 +84,10 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         "LoRA value r=16": Recipe(lora(16, "value"), 150, 3e-3),
         "LoRA output r=16": Recipe(lora(16, "output"), 150, 5e-3),
         "LoRA all four r=4": Recipe(lora(4, "query", "key", "value", "output"), 150, 1e-2),
-        **{f"adapter m={m}": Recipe(Adapter(m), 150, 3e-3) for m in (1, 2, 4, 8, 16, 32, 64)},
+        "adapter m=1": Recipe(Adapter(1), 150, 1e-2),
+        **{f"adapter m={m}": Recipe(Adapter(m), 150, 3e-3) for m in (2, 4, 8, 16, 32, 64)},
         "adapter m=16, Pfeiffer": Recipe(Adapter(16, placement="pfeiffer"), 150, 3e-3),
-        "adapter m=16, norms frozen": Recipe(Adapter(16, norms=False), 150, 3e-3),
+        "adapter m=16, norms frozen": Recipe(Adapter(16, norms=False), 150, 1e-2),
         "norms only": Recipe(Adapter(16, blocks=()), 150, 1e-2),
     },
     "tables": {
