@@ -49,10 +49,12 @@ def read_bytes(file: Path) -> bytes:
 def place_for(folder: str | Path, names: set[str]) -> Path:
     """The absolute path of a folder that can be replaced by files of these names without loss. It need not exist."""
     folder = Path(folder).absolute()
-    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if folder.is_file():
+        raise NotADirectoryError(f"{folder} is a file, so there can be no such folder: name another")
+    there = next(path for path in folder.parents if path.exists())  # what is replaced is written beside the old
     if not there.is_dir():
         raise NotADirectoryError(f"{there} is a file, so there can be no folder {folder}: name another")
-    if not os.access(there, os.W_OK):
+    if not os.access(there, os.W_OK | os.X_OK):
         raise PermissionError(f"{there} cannot be written, so nothing can be kept in {folder}: name another folder")
     if Path.cwd().is_relative_to(folder.resolve()):
         raise ValueError(f"{folder} is where this program works, and would be replaced: name a folder inside it")

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from lab_models import gpt2
+from lab_models import gpt2, random_model
 
 from peft_edu import LoRA, PrefixTuning
 from peft_edu.lab import prefix_mass
@@ -32,5 +32,7 @@ def test_padding_pays_no_part_and_the_model_stays_as_it_was():
 
 def test_there_must_be_a_prefix():
     ids = torch.ones(1, 2, dtype=torch.long)
+    with pytest.raises(ValueError, match="T5ForConditionalGeneration has three kinds of attention"):
+        prefix_mass(PrefixTuning(2, hidden=0).attach(random_model("t5")), {})
     with pytest.raises(ValueError, match="has no prefix to watch: attach PrefixTuning first"):
         prefix_mass(LoRA(2).attach(gpt2()), {"input_ids": ids, "attention_mask": ids})

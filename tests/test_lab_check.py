@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import gelu, pad, relu
@@ -78,7 +79,7 @@ MISTAKES = [
     ("lora.forward", lambda x, W, A, B, alpha: x @ W.T + 4 * x @ B @ A, "stopped with RuntimeError.* x .t, in."),
     ("lora.forward", lambda x, W, A, B, alpha: x @ W.add_(2.5 * B @ A).T, "changed in place"),
     ("lora.forward", lambda x, W, A, B, alpha: None, "is there a return"),
-    ("lora.forward", lambda x, W, A, B, alpha: 2 * x @ W.T, "the numbers are not those; the first is"),
+    ("lora.forward", lambda x, W, A, B, alpha: 2 * x @ W.T, r"the numbers are not those; at \[0, 0\]"),
     ("lora.init", lambda out, width, rank: (torch.zeros(rank, width), torch.zeros(out, rank)), "both zero"),
     ("lora.init", lambda out, width, rank: (torch.randn(rank, width), torch.randn(out, rank)), "B is not zero"),
     ("lora.init", lambda out, width, rank: (torch.zeros(rank, width), torch.randn(out, rank)), "B that is zero"),
@@ -144,6 +145,8 @@ MISTAKES = [
     ("adapter.start", lambda d, m: (torch.randn(m, d), torch.zeros(m, d)), "W_up is .d, m."),
     ("adapter.start", lambda d, m: (torch.zeros(m, d), torch.zeros(d, m)), "both are zero"),
     ("adapter.start", lambda d, m: (1e-3 * torch.ones(m, d), torch.zeros(d, m)), "alike"),
+    ("adapter.start", lambda d, m: (torch.zeros(m, d), torch.ones(d, m)), "alike"),
+    ("adapter.forward", lambda *args: bottleneck(*args, inside=lambda x: gelu(x, approximate="tanh")), "tanh approx"),
     ("adapter.start", lambda d, m: (torch.randn(m, d), torch.randn(d, m)), "near the identity"),
     ("prefix.attention", lambda q, k, v, K, V: alone(q, k, v), "the prefix does nothing"),
     ("prefix.attention", lambda q, k, v, K, V: alone(q, K, V) + alone(q, k, v), "two softmaxes"),
@@ -163,7 +166,15 @@ MISTAKES = [
     ("prefix.mask", lambda mask, p: mask, "as long as before"),
     ("prefix.mask", lambda mask, p: pad(mask, (p, 0)), "the prefix is masked"),
     ("prefix.mask", lambda mask, p: pad(mask, (0, p), value=1), "behind the text"),
-    ("prefix.mask", lambda mask, p: torch.ones(2, 5), "padding became visible"),
+    ("prefix.mask", lambda mask, p: torch.ones(2, 7), "padding became visible"),
+    ("prefix.mask", lambda mask, p: torch.cat([mask.new_ones(p, len(mask)), mask], 1), "stopped with RuntimeError"),
+    ("prefix.mask", lambda mask, p: None, "is there a return"),
+    ("prompt.labels", lambda labels, p: labels.fill_(0), "changed in place"),
+    (
+        "prompt.labels",
+        lambda labels, p: pad(labels, (p, 0), value=-1),
+        r"the numbers are not those; at \[0, 0\] it is -1",
+    ),
     ("prompt.inputs", lambda x, p: torch.cat([x, p.expand(2, -1, -1)], 1), "behind the text"),
     ("prompt.inputs", lambda x, p: x + p[:3], "not added to the text"),
     ("prompt.labels", lambda labels, p: labels, "as long as before"),
@@ -177,6 +188,20 @@ def test_every_exercise_has_a_solution_that_passes():
     for name, solution in SOLUTIONS.items():
         feedback = check(name, solution)
         assert feedback and repr(feedback) == f"Right: {name} does what it should."
+
+
+@pytest.mark.parametrize(
+    "name, other",
+    [
+        ("adapter.start", lambda d, m: (1e-3 * torch.ones(m, d), 1e-3 * torch.randn(d, m))),
+        ("adapter.start", lambda d, m: (torch.randn(m, d), torch.zeros(d, m))),
+        ("adapter.count", lambda d, m: np.prod([2, d, m]) + np.int64(d + m)),
+        ("freezing.count", lambda model: torch.tensor(sum(p.numel() for p in model.parameters() if p.requires_grad))),
+        ("prefix.mask", lambda mask, p: torch.cat([torch.ones(len(mask), p), mask], 1)),
+    ],
+)
+def test_other_solutions_that_do_as_asked_pass(name, other):
+    assert check(name, other)
 
 
 @pytest.mark.parametrize("name, mistake, message", MISTAKES)

@@ -39,7 +39,7 @@ FIGURES = {
 
 
 def test_a_heat_map_writes_nothing_where_there_is_no_number():
-    figure = plots.heat_maps({"spans": np.array([[0.9, 0.5], [np.nan, 1.0]])}, "Spans", "to", "from", "share")
+    figure = plots.heat_maps({"spans": np.array([[0.9, 0.5], [np.nan, 0.997]])}, "Spans", "to", "from", "share")
     assert [text.get_text() for text in figure.axes[0].texts] == [".90", ".50", "1"]
 
 

@@ -73,6 +73,8 @@ def test_what_is_not_stored_is_named(little):
 def test_an_unknown_recipe_lists_the_known_ones():
     with pytest.raises(ValueError, match="no recipe for 'LoRA r=3' on 'reviews'; known are from scratch, head only"):
         recipe("reviews", "LoRA r=3")
+    with pytest.raises(ValueError, match="no study 'summaries'; known are reviews, tables"):
+        finetune("summaries", RECIPES["reviews"]["full"])
 
 
 def test_a_recipe_says_what_a_prefix_starts_from_and_which_rows_it_sees(monkeypatch):

@@ -58,13 +58,13 @@ def test_the_rank_card_counts_what_attaching_counts(ranks, rank):
 @pytest.mark.parametrize("kind", ["bottleneck", "prefix", "prompt"])
 def test_the_other_cards_count_what_attaching_counts(kind, setting):
     build, method = {
-        "bottleneck": (BottleneckCard, lambda n: Adapter(n, norms=False)),
+        "bottleneck": (BottleneckCard, Adapter),
         "prefix": (lambda model: PrefixCard(model, lambda n: {"untrained": [0.1, 0.1, n / 100]}), PrefixTuning),
         "prompt": (PromptCard, PromptTuning),
     }[kind]
     card = build(gpt2())
     card.controls["slider"].value = setting
-    _, sizes = card.measure(card.state())
+    _, sizes, *_ = card.measure(card.state())
     for size, model in zip(sizes, (gpt2(), architecture("gpt2-medium")), strict=True):
         attached = method(setting) if kind != "prefix" else PrefixTuning(setting, hidden=0)
         assert size.trainable == count(attached.attach(model)).trainable

@@ -51,6 +51,9 @@ def test_a_lesson_shows_the_counts_beside_the_print():
     assert table.loc["gpt2-medium", ["counted", "printed"]].tolist() == ["393,216", "0.35M"]
     with pytest.raises(ValueError, match="no published counts for 'dora'"):
         paper_counts("dora")
+    kinds = {"adapter-L", "adapter-H", "houlsby adapter", "pfeiffer adapter"}
+    assert set(paper_counts("adapter").method) == kinds  # a part of their names
+    assert "method" not in paper_counts("prefix")  # a name of its own, though prefix-embed has it as a part
 
 
 def test_a_count_does_not_depend_on_the_task_head():

@@ -12,6 +12,7 @@ from transformers import get_linear_schedule_with_warmup
 
 import peft_edu
 from peft_edu import FullFineTuning, HeadOnly, LoRA, evaluate, fit, load, seed, trainable
+from peft_edu.files import place_for
 from peft_edu.lab import backbone
 from peft_edu.method import attached
 from peft_edu.train.__main__ import main
@@ -267,3 +268,10 @@ def test_the_command_line_refuses_a_place_to_save_before_it_trains(tmp_path, mon
     monkeypatch.setattr(sys, "argv", ["train", *arguments.split()])
     with pytest.raises(NotADirectoryError, match="is a file, so there can be no folder .*out: name another"):
         main()
+
+
+def test_a_place_to_save_is_one_whose_folder_can_be_written(tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)
+    with pytest.raises(PermissionError, match="cannot be written, so nothing can be kept in .*out"):
+        place_for(tmp_path / "out", set())  # it can be written, but what replaces it is written beside it

@@ -154,6 +154,15 @@ def test_what_stands_behind_the_end_of_a_target_is_not_guessed():
     assert batch["labels"].tolist() == [[8, end, -100, -100], [8, 9, 10, end]]
 
 
+def test_every_model_that_ships_is_asked_something():
+    assert probes.GATES.keys() == pretrain.RECIPES.keys()
+
+
+def test_batches_of_too_few_documents_are_refused():
+    with pytest.raises(ValueError, match="60 documents; batches of 2 are drawn from 64 at a time"):
+        next(objectives.alike([("review", "It was.")] * 60, Random(0), 2, list))
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_the_shipped_model_passes_its_probes(name):
     model, tokenizer = backbone(name)

@@ -24,6 +24,8 @@ Documents = list[tuple[str, str]]  # (kind, text)
 
 def alike(documents: Documents, r: Random, size: int, parts_of: Callable[[Documents], list[tuple]]) -> Iterator[list]:
     """Batches of `size` parts whose texts, which come first in them, are of similar length: little of it is padding."""
+    if len(documents) < size * 32:
+        raise ValueError(f"{len(documents)} documents; batches of {size} are drawn from {size * 32} at a time")
     while True:
         documents = r.sample(documents, len(documents))
         for start in range(0, len(documents) - size * 32 + 1, size * 32):
@@ -184,7 +186,10 @@ def spans_and_prefixes(tokenizer: Tokenizer, documents: Documents, seed: int, si
 
 
 def spans(tokenizer: Tokenizer, ids: list[int], r: Random) -> tuple[list[int], list[int]]:
-    """Spans of 3 tokens on average, 15% of the text in all, give way to sentinels; the target is what they hold."""
+    """Spans of 3 tokens on average, 15% of all texts, give way to sentinels; the target is what they hold.
+
+    T5 draws the same share of each text; here a short text may come whole, and its target is the last sentinel alone.
+    """
     source, target, at, sentinel = [], [], 0, 0
     while at < len(ids):
         if r.random() < 0.15 / 0.85 / 3 and sentinel < 31:

@@ -96,10 +96,11 @@ def ship_rung(name: str, runs: list[Path], tokenizer: PreTrainedTokenizerBase, l
         rung = ladder / f"w{width}-seed{log.seed.iloc[0]}"
         model.save_pretrained(rung)
         tokenizer.save_pretrained(rung)
-    written = ladder / "probes.csv"
+    written = ladder / "rungs.csv"
     if written.exists():
         before = pd.read_csv(written)
-        logs.append(before[before.width != width])
+        again = (before.width == width) & before.seed.isin([log.seed.iloc[0] for log in logs])
+        logs.append(before[~again])
     log = pd.concat(logs).sort_values(["width", "seed", "step"])
     log.to_csv(written, index=False)
     (ladder / "README.md").write_text(ladder_card(log), encoding="utf-8")
@@ -115,7 +116,7 @@ def ladder_card(log: pd.DataFrame) -> str:
         for end in ends.to_dict("records")
     ]
     recipes = " ".join(f"ladder-{width}" for width in ends.width.unique())
-    return f"""# The ladder: one recipe in several sizes, two seeds each
+    return f"""# The ladder: one recipe in {ends.width.nunique()} sizes
 
 GPT-2s of 4 blocks, pretrained as tiny-gpt2 is, on the same {ends.tokens.iloc[0] / 1e6:.1f} million tokens; they differ
 in their width alone. The smallest learns next to nothing of what the probes ask, the largest is as wide as tiny-gpt2.
@@ -127,7 +128,7 @@ Lesson 04 asks on them what prompt tuning needs: size, or the abilities that com
 
 - made by `python -m data.world pretrain {recipes} --compile`
   with torch {torch.__version__}, transformers {transformers.__version__}
-- shares of right answers at the end; all figures over training: `probes.csv`
+- shares of right answers at the end; all figures over training: `rungs.csv`
 
 License: Apache-2.0. They know a world that does not exist, and nothing of ours: for teaching only.
 """

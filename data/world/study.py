@@ -61,9 +61,9 @@ KEY = ["row", "seed", "lr", "steps"]
 Point = tuple[str, int, float, int]
 
 
-def candidates(task: str) -> list[Point]:
-    grids = GRIDS[task]
-    found = {row: grids.get(row) or grids[type(recipe.method).__name__] for row, recipe in RECIPES[task].items()}
+def candidates(study: str) -> list[Point]:
+    grids = GRIDS[study]
+    found = {row: grids.get(row) or grids[type(recipe.method).__name__] for row, recipe in RECIPES[study].items()}
     return [(row, SEEDS[0], lr, steps) for row, (rates, steps) in found.items() for lr, steps in product(rates, steps)]
 
 
@@ -75,15 +75,15 @@ def repeats(runs: pd.DataFrame) -> list[Point]:
     return [(row, seed, lr, steps) for row, lr, steps in finalists.itertuples(index=False) for seed in SEEDS[1:]]
 
 
-def one(task: str, row: str, seed: int, lr: float, steps: int) -> list[dict]:
+def one(study: str, row: str, seed: int, lr: float, steps: int) -> list[dict]:
     """One run, as a line for each split that it is measured on."""
     torch.set_num_threads(1)
-    recipe: Recipe = replace(RECIPES[task][row], lr=lr, steps=steps)
+    recipe: Recipe = replace(RECIPES[study][row], lr=lr, steps=steps)
     started = time.perf_counter()
-    run = finetune(task, recipe, seed)
+    run = finetune(study, recipe, seed)
     known = {
-        "task": task,
-        "backbone": recipe.backbone or SETTINGS[task].backbone,
+        "task": SETTINGS[study].task,
+        "backbone": recipe.backbone or SETTINGS[study].backbone,
         "method": type(recipe.method).__name__,
         "row": row,
         "seed": seed,
@@ -106,33 +106,33 @@ def measured(run: Run, split: str) -> dict[str, float]:
     return {key: round(number, 6) for key, number in numbers.items()}
 
 
-def run(tasks: list[str], folder: Path, jobs: int = 2) -> None:
+def run(studies: list[str], folder: Path, jobs: int = 2) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for task in tasks:
-        path = folder / f"{task}.csv"
-        complete(path, task, candidates(task), jobs)
-        complete(path, task, repeats(pd.read_csv(path, comment="#")), jobs)
+    for study in studies:
+        path = folder / f"{study}.csv"
+        complete(path, study, candidates(study), jobs)
+        complete(path, study, repeats(pd.read_csv(path, comment="#")), jobs)
 
 
-def complete(path: Path, task: str, points: list[Point], jobs: int) -> None:
+def complete(path: Path, study: str, points: list[Point], jobs: int) -> None:
     """Run what is not yet in the file, and write the file after each run."""
     done = pd.read_csv(path, comment="#") if path.exists() else pd.DataFrame(columns=KEY)
     have = set(done[KEY].itertuples(index=False, name=None))
     lines = done.to_dict("records")
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:  # a fork would inherit torch's threads
-        waiting = [pool.submit(one, task, *point) for point in points if point not in have]
-        for finished in tqdm(as_completed(waiting), total=len(waiting), desc=f"study {task}", unit="run"):
+        waiting = [pool.submit(one, study, *point) for point in points if point not in have]
+        for finished in tqdm(as_completed(waiting), total=len(waiting), desc=f"study {study}", unit="run"):
             lines += finished.result()
-            write(path, task, lines)
+            write(path, study, lines)
 
 
-def write(path: Path, task: str, lines: list[dict]) -> None:
+def write(path: Path, study: str, lines: list[dict]) -> None:
     """The whole file, sorted, behind a line that says how it was made."""
     made = (
-        f"# python -m data.world study {task}; Python {platform.python_version()}, torch {torch.__version__}, "
+        f"# python -m data.world study {study}; Python {platform.python_version()}, torch {torch.__version__}, "
         f"transformers {transformers.__version__}, float64, 1 thread\n"
     )
-    rows = list(RECIPES[task])
+    rows = list(RECIPES[study])
     table = pd.DataFrame(lines).sort_values(
         by=[*KEY, "split"], key=lambda column: column.map(rows.index) if column.name == "row" else column
     )

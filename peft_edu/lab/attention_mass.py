@@ -35,6 +35,8 @@ def prefix_mass(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> list[flo
 
     The mean over heads and over the tokens that are no padding, between 0 and 1; from the first layer to the last.
     """
+    if model.config.is_encoder_decoder:
+        raise ValueError(f"{type(model).__name__} has three kinds of attention; prefix_mass is for models with one")
     places = [module for module in model.modules() if isinstance(getattr(module, "prefix", None), Prefix)]
     if not places:
         raise ValueError(f"{type(model).__name__} has no prefix to watch: attach PrefixTuning first")

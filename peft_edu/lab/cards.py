@@ -8,13 +8,14 @@ from statistics import fmean
 from matplotlib.figure import Figure
 from transformers import PreTrainedModel
 
-from peft_edu import FullFineTuning, TopBlocks, count
-from peft_edu.anatomy import attentions, blocks, ends, key_value_shape, linear_maps
+from peft_edu import Adapter, FullFineTuning, LoRA, PrefixTuning, PromptTuning, TopBlocks, count
+from peft_edu.anatomy import blocks, linear_maps
 from peft_edu.checkpoint import Count
 from peft_edu.lab import model_map, plots
 from peft_edu.lab.architectures import architecture
 from peft_edu.lab.memory import readable, training_memory
 from peft_edu.lab.widgets import Card, OnStep, Trainer, number, table
+from peft_edu.method import Method
 
 Seeds = Sequence[float]  # the same measurement, once a seed
 COLUMNS = ("", "trained parameters", "share", "gradients and AdamW's moments", "for all parameters")
@@ -38,12 +39,14 @@ class SizeCard(Card):
     """A slider for the number that sets a method's size: what is trained in this model and in a paper's, and a picture.
 
     `scores` are those of a stored sweep: for each setting one number a seed. `train(setting, on_step)` trains at the
-    slider's setting for `steps(setting)` steps, and what it returns is shown.
+    slider's setting for `steps(setting)` steps, and what it returns is shown. The head is left out of what is counted,
+    as in the papers.
     """
 
     title: str
     name: str  # of the setting
     start: int
+    largest = 64
 
     def __init__(
         self,
@@ -54,47 +57,49 @@ class SizeCard(Card):
         steps: Callable[[int], int] = lambda setting: 150,
         paper: str = "gpt2-medium",
     ):
-        self.scores, self.score_name = dict(sorted((scores or {}).items())), score_name
-        self.models = {"this model": model, paper: architecture(paper)}
-        self.costs = {name: (count(each).total, *self.cost(each)) for name, each in self.models.items()}
-        controls = number(self.name, 1, self.largest(model), self.start)
+        self.model, self.scores, self.score_name = model, dict(sorted((scores or {}).items())), score_name
+        models = {"this model": model, paper: architecture(paper)}
+        self.first, self.second = ({name: self.counted(each, n) for name, each in models.items()} for n in (1, 2))
+        controls = number(self.name, 1, self.largest, self.start)
         trainer = _trainer(train, steps, lambda: controls["slider"].value, lambda n: f"{self.name} {n}", self.update)
         super().__init__(self.title, controls, trainer)
 
-    def largest(self, model: PreTrainedModel) -> int:
-        return 64
-
-    def cost(self, model: PreTrainedModel) -> tuple[int, int]:
-        """The numbers that are added whatever the setting, and those for each unit of it."""
+    def method(self, setting: int) -> Method:
         raise NotImplementedError
 
-    def says(self, setting: int) -> str:
+    def counted(self, model: PreTrainedModel, setting: int) -> Count:
+        """What attaching to a copy gives. Each unit of the setting adds the same, so two settings tell all others."""
+        return count(self.method(setting).attach(deepcopy(model)))
+
+    def says(self, setting: int, *more) -> str:
         """The picture in a sentence."""
         raise NotImplementedError
 
-    def picture(self, setting: int) -> Figure:
+    def picture(self, setting: int, *more) -> Figure:
         raise NotImplementedError
 
     def state(self) -> Hashable:
         return self.controls["slider"].value
 
-    def measure(self, setting: int) -> tuple[int, list[Size]]:
+    def measure(self, setting: int) -> tuple:
+        """The setting, the sizes, and what else a card shows."""
         sizes = []
-        for name, (base, always, each) in self.costs.items():
-            added = always + setting * each
-            sizes.append(Size(name, added, base + added))
+        for name, first in self.first.items():
+            more = (setting - 1) * (self.second[name].trainable - first.trainable)
+            sizes.append(Size(name, first.trainable - first.head + more, first.total + more))
         return setting, sizes
 
     def words(self, numbers) -> str:
-        setting, sizes = numbers
+        setting, sizes, *_ = numbers
         return table(COLUMNS, [size.row() for size in sizes]) + _stored(self.scores.get(setting))
 
     def draw(self, numbers) -> Figure:
-        return self.picture(numbers[0])
+        setting, _, *more = numbers
+        return self.picture(setting, *more)
 
     def alt(self, numbers) -> str:
-        setting, (here, there) = numbers
-        said = self.says(setting)
+        setting, (here, there), *more = numbers
+        said = self.says(setting, *more)
         return f"{said} {here.trainable:,} trained parameters here, {there.trainable:,} in {there.name}."
 
 
@@ -106,13 +111,11 @@ class RankCard(SizeCard):
     def __init__(self, model: PreTrainedModel, *args, targets: tuple[str, ...] = ("query", "value"), **kwargs):
         self.targets = targets
         self.rows, self.columns = linear_maps(model, targets)[0].weight.shape
+        self.largest = min(64, self.rows, self.columns)
         super().__init__(model, *args, **kwargs)
 
-    def largest(self, model: PreTrainedModel) -> int:
-        return min(64, self.rows, self.columns)
-
-    def cost(self, model: PreTrainedModel) -> tuple[int, int]:
-        return 0, sum(sum(each.weight.shape) for each in linear_maps(model, self.targets))
+    def method(self, rank: int) -> Method:
+        return LoRA(rank, targets=self.targets)
 
     def says(self, rank: int) -> str:
         return (
@@ -127,23 +130,21 @@ class RankCard(SizeCard):
 
 
 class BottleneckCard(SizeCard):
-    """An adapter's bottleneck: W_down and W_up to scale, behind a frozen map."""
+    """An adapter's bottleneck: W_down and W_up to scale, behind a frozen map. The LayerNorms are trained as well."""
 
     title, name, start = "An adapter's bottleneck", "bottleneck", 16
 
-    def cost(self, model: PreTrainedModel) -> tuple[int, int]:
-        """Of the adapters alone: the LayerNorms, which are trained as well, are there already."""
-        width, places = model.config.hidden_size, sum(len(ends(model, block)) for block in blocks(model))
-        return places * width, places * (2 * width + 1)
+    def method(self, size: int) -> Method:
+        return Adapter(size)
 
     def says(self, size: int) -> str:
-        width = self.models["this model"].config.hidden_size
+        width = self.model.config.hidden_size
         return f"Bottleneck {size}: W_down is {size} by {width}, W_up {width} by {size}, behind each frozen sub-layer."
 
     def picture(self, size: int) -> Figure:
-        width = self.models["this model"].config.hidden_size
+        width = self.model.config.hidden_size
         each = 2 * size * width + size + width
-        title = f"Bottleneck {size}: {each:,} trained behind each sub-layer, in series with it"
+        title = f"Bottleneck {size}: {each:,} trained behind each sub-layer, {size + width} of them biases"
         return plots.bottleneck(size, width, title, self.scores, self.score_name)
 
 
@@ -159,46 +160,41 @@ class PrefixCard(SizeCard):
         self.masses = masses
         super().__init__(model, *args, **kwargs)
 
+    def method(self, length: int) -> Method:
+        return PrefixTuning(length, hidden=0)
+
     def state(self) -> Hashable:
         length = self.controls["slider"].value
-        return length, tuple((name, *shares) for name, shares in self.masses(length).items())
+        return length, tuple((name, tuple(shares)) for name, shares in self.masses(length).items())
 
-    def measure(self, state: tuple) -> tuple[int, list[Size]]:
-        return super().measure(state[0])
+    def measure(self, state: tuple) -> tuple:
+        length, masses = state
+        return *super().measure(length), dict(masses)
 
-    def cost(self, model: PreTrainedModel) -> tuple[int, int]:
-        heads, width = key_value_shape(model)
-        return 0, sum(map(len, attentions(model))) * 2 * heads * width
-
-    def says(self, length: int) -> str:
-        shares = [
-            f"{name}: {', '.join(f'{share:.0%}' for share in values)}" for name, values in self.masses(length).items()
-        ]
+    def says(self, length: int, masses: Mapping[str, Seeds]) -> str:
+        shares = [f"{name}: {', '.join(f'{share:.0%}' for share in values)}" for name, values in masses.items()]
         return f"{length} virtual tokens in front of the text in every layer. Attention on them, {'; '.join(shares)}."
 
-    def picture(self, length: int) -> Figure:
-        masses, depth = self.masses(length), len(blocks(self.models["this model"]))
-        shares = list(masses.values())[-1]
-        title = f"Length {length}: {fmean(shares):.0%} of the attention falls on the prefix"
+    def picture(self, length: int, masses: Mapping[str, Seeds]) -> Figure:
+        name, shares = list(masses.items())[-1]
+        title = f"Length {length}, {name}: {fmean(shares):.0%} of the attention falls on the prefix"
+        depth = len(blocks(self.model))
         return plots.virtual_tokens(length, self.text, depth, title, masses, self.scores, self.score_name)
 
 
 class PromptCard(SizeCard):
     """A prompt's length: virtual tokens at the input alone."""
 
-    title, name, start, text = "A prompt's length", "length", 20, 30
+    title, name, start, text, largest = "A prompt's length", "length", 20, 30, 100
 
-    def largest(self, model: PreTrainedModel) -> int:
-        return 100
-
-    def cost(self, model: PreTrainedModel) -> tuple[int, int]:
-        return 0, model.config.hidden_size
+    def method(self, length: int) -> Method:
+        return PromptTuning(length, init="random")  # which of them it starts from makes no difference to their number
 
     def says(self, length: int) -> str:
         return f"{length} virtual tokens in front of the text, at the input alone."
 
     def picture(self, length: int) -> Figure:
-        depth, width = len(blocks(self.models["this model"])), self.models["this model"].config.hidden_size
+        depth, width = len(blocks(self.model)), self.model.config.hidden_size
         title = f"Length {length}: {length} × {width} numbers at the input, and nothing above it is trained"
         return plots.virtual_tokens(length, self.text, depth, title, {}, self.scores, self.score_name, deep=False)
 

@@ -5,6 +5,7 @@ returns, f is right. To add one, write it under `@exercise("name")` in a file of
 says what f takes and gives.
 """
 
+import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -85,7 +86,8 @@ def same(result, right: Tensor, wrong: Mapping[str, Tensor], otherwise: str = "t
     for message, value in wrong.items():
         if torch.allclose(result.double(), value):
             raise Misconception(message)
-    raise Misconception(f"{otherwise}; the first is {result.flatten()[0]:.4f} instead of {right.flatten()[0]:.4f}")
+    at = tuple((~torch.isclose(result.double(), right)).nonzero()[0].tolist())
+    raise Misconception(f"{otherwise}; at {list(at)} it is {result[at]:.4f} instead of {right[at]:.4f}")
 
 
 def shape(tensor, shape, reason: str) -> None:
@@ -96,7 +98,9 @@ def shape(tensor, shape, reason: str) -> None:
 def number(result, right: int, wrong: Mapping[int, str], otherwise: str = "") -> None:
     if result is None:
         raise Misconception("the function gives nothing back: is there a return?")
-    if not isinstance(result, int | float):
+    if isinstance(result, Tensor) and result.numel() == 1:
+        result = result.item()
+    if not isinstance(result, numbers.Number):  # NumPy's are such numbers too
         raise Misconception(f"expected a number, got {type(result).__name__}: {result!r}")
     if result != right:
         raise Misconception(wrong.get(result) or otherwise or f"expected {right}, got {result}")

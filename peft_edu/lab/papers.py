@@ -64,10 +64,12 @@ def recount(row: pd.Series) -> int:
 def paper_counts(method: str) -> pd.DataFrame:
     """The papers' figures for one method, and ours: counted on models of the papers' sizes, without weights.
 
-    The name may be a part: "adapter" gives all kinds of adapters, each with its own name.
+    A name that is none may be a part of some: "adapter" gives all kinds of adapters, each with its own name.
     """
     rows = published()
-    found = rows[rows.method.str.contains(method, regex=False)]
+    found = rows[rows.method == method]
+    if found.empty:
+        found = rows[rows.method.str.contains(method, regex=False)]
     if found.empty:
         raise ValueError(f"no published counts for {method!r}; there are some for {', '.join(rows.method.unique())}")
     counted = [f"{recount(row):,}" for _, row in found.iterrows()]

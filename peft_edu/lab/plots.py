@@ -156,7 +156,9 @@ def heat_maps(matrices: Mapping[str, np.ndarray], title: str, xlabel: str, ylabe
                 if np.isnan(value):
                     continue
                 ink = style.PAPER if value > 0.6 else style.INK
-                axes.text(x, y, f"{value:.2f}"[1:] if value < 1 else "1", ha="center", va="center", size=7.5, color=ink)
+                said = f"{value:.2f}"
+                said = "1" if said == "1.00" else said.removeprefix("0")
+                axes.text(x, y, said, ha="center", va="center", size=7.5, color=ink)
     figure.colorbar(image, ax=panels, label=scale, fraction=0.04)
     return figure
 
@@ -358,8 +360,9 @@ def _marked_scores(axes: Axes, scores: Mapping[int, Seeds], here: int, name: str
         return bottom + (top - bottom) * (value - min(values)) / spread
 
     across = np.linspace(left, right, len(scores))
-    x = np.interp(np.log2(here), np.log2(list(scores)), across)
-    axes.plot([x, x], [bottom - 12, top + 8], color=style.INK, linestyle=":", linewidth=1.2)
+    if min(scores) <= here <= max(scores):
+        x = np.interp(np.log2(here), np.log2(list(scores)), across)
+        axes.plot([x, x], [bottom - 12, top + 8], color=style.INK, linestyle=":", linewidth=1.2)
     axes.plot(across, [height(fmean(seeds)) for seeds in scores.values()], "o-", color=style.TRAINED, markersize=5)
     axes.text((left + right) / 2, top + 24, name, ha="center", va="bottom")
     axes.text((left + right) / 2, bottom - 50, setting_name, ha="center", va="top", color=style.MUTED)

@@ -21,7 +21,7 @@ def pretraining_log(name: str) -> pd.DataFrame:
 
 def ladder() -> pd.DataFrame:
     """The models of the ladder as their pretraining ended: a row each, named as in `backbone("ladder/w48-seed0")`."""
-    log = pd.read_csv(data_path("models", "ladder", "probes.csv"))
+    log = pd.read_csv(data_path("models", "ladder", "rungs.csv"))
     ends = log.groupby(["width", "seed"], as_index=False).last()
     return ends.set_index("w" + ends.width.astype(str) + "-seed" + ends.seed.astype(str))
 

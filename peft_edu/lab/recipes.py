@@ -38,7 +38,8 @@ SETTINGS = {
 class Recipe:
     """One row: what is attached, and how it is trained. `pretrained=False` starts from random weights.
 
-    `words` are what a prefix or a prompt starts from: a text, or label words; the model's tokenizer reads them.
+    `words` are what a prefix or a prompt starts from, if not from what the method says: a text, or label words; the
+    model's tokenizer reads them.
     `limit`: the first training rows only, so that a smaller set is a part of a larger one.
     `start_token=False`: a decoder's text comes without the token that begins a document (lesson 04 says why).
     `backbone`: another model than the study's.
@@ -132,12 +133,17 @@ RECIPES["ladder"] = {
     for (name, method), lr in zip(LADDER_METHODS.items(), rates, strict=True)
 }
 # On a small and on the largest rung: a long prompt, and other starts than common words.
-STARTS = {"random": "random", "labels": ("Sad", "Happy"), "question": "How was it?"}
-for rung, rates in {"w48-seed0": (0.1, 0.1, 0.1, 0.1), "w128-seed0": (0.1, 0.1, 0.1, 0.1)}.items():
-    shared = {"steps": 100, "start_token": False, "backbone": f"ladder/{rung}"}
-    RECIPES["ladder"][f"{rung} p=100"] = Recipe(PromptTuning(100), lr=rates[0], **shared)
-    for (name, words), lr in zip(STARTS.items(), rates[1:], strict=True):
-        RECIPES["ladder"][f"{rung} p=5, {name}"] = Recipe(PromptTuning(5), lr=lr, words=words, **shared)
+STARTS = {
+    "p=100": (PromptTuning(100), ()),
+    "p=5, random": (PromptTuning(5, init="random"), ()),
+    "p=5, labels": (PromptTuning(5), ("Sad", "Happy")),
+    "p=5, question": (PromptTuning(5), "How was it?"),
+}
+RECIPES["ladder"] |= {
+    f"{rung} {name}": Recipe(method, 100, lr, words=words, start_token=False, backbone=f"ladder/{rung}")
+    for rung, rates in {"w48-seed0": (0.1, 0.1, 0.1, 0.1), "w128-seed0": (0.1, 0.1, 0.1, 0.1)}.items()
+    for (name, (method, words)), lr in zip(STARTS.items(), rates, strict=True)
+}
 
 
 @dataclass
@@ -155,6 +161,12 @@ class Run:
         return self.data.evaluate(self.model, self.tokenizer, split)[self.data.metric]
 
 
+def setting(study: str) -> Setting:
+    if study not in SETTINGS:
+        raise ValueError(f"no study {study!r}; known are {', '.join(SETTINGS)}: see peft_edu/lab/recipes.py")
+    return SETTINGS[study]
+
+
 def recipe(study: str, row: str) -> Recipe:
     if study not in RECIPES or row not in RECIPES[study]:
         known = ", ".join(RECIPES.get(study, RECIPES))
@@ -164,15 +176,15 @@ def recipe(study: str, row: str) -> Recipe:
 
 def finetune(study: str, chosen: Recipe, seed: int = 0, on_step: Callable | None = None) -> Run:
     """Train by a recipe. The seed draws the new head, what the method adds, and the order of the rows."""
-    setting = SETTINGS[study]
-    data = task(setting.task).as_text() if setting.as_text else task(setting.task)
+    shared = setting(study)
+    data = task(shared.task).as_text() if shared.as_text else task(shared.task)
     data = replace(data, start_token=chosen.start_token)
     head = {"head": "classify", "labels": data.labels} if data.kind == "classify" else {}
-    model, tokenizer = backbone(chosen.backbone or setting.backbone, pretrained=chosen.pretrained, seed=seed, **head)
+    model, tokenizer = backbone(chosen.backbone or shared.backbone, pretrained=chosen.pretrained, seed=seed, **head)
     set_seed(seed)
     words = {"init": chosen.words, "tokenizer": tokenizer} if chosen.words else {}
     method = replace(chosen.method, **words)  # a method is attached once, a recipe is used often
     method.attach(model)
-    batches = data.batches(tokenizer, "train", setting.batch, seed, chosen.limit, chosen.steps)
+    batches = data.batches(tokenizer, "train", shared.batch, seed, chosen.limit, chosen.steps)
     history = fit(model, batches, steps=chosen.steps, lr=chosen.lr, on_step=on_step)
     return Run(model, tokenizer, method, data, history)

@@ -15,6 +15,9 @@ def _adapter_forward(f) -> None:
         "x is missing: the way around the bottleneck is what makes the start harmless": gelu(inner) @ W_up.T + b_up,
         "the non-linearity is missing: two linear maps in a row are one of low rank": x + inner @ W_up.T + b_up,
         "this is ReLU: the adapter of this lesson has GELU between its maps": x + relu(inner) @ W_up.T + b_up,
+        "this is GELU's tanh approximation (GPT-2's): the adapter of this lesson has GELU itself": x
+        + gelu(inner, approximate="tanh") @ W_up.T
+        + b_up,
         "GELU comes after W_up here: it belongs between the two maps": x + gelu(inner @ W_up.T + b_up),
         "b_up is missing": x + gelu(inner) @ W_up.T,
         "b_down is missing": x + gelu(x @ W_down.T) @ W_up.T + b_up,
@@ -50,8 +53,9 @@ def _adapter_start(f) -> None:
     shape(W_up, (6, 3), "W_up is (d, m): it brings the m numbers up again")
     if not W_down.any() and not W_up.any():
         raise Misconception("both are zero: then each one's gradient is a product with the other, zero for ever")
-    if W_down.any() and torch.linalg.matrix_rank(W_down.double()) < 3:
-        raise Misconception("the rows of W_down are alike: they would get the same gradient and stay alike")
+    units = torch.cat([W_down, W_up.T], 1)  # a row of W_down and the column of W_up behind it
+    if len(torch.unique(units, dim=0)) < len(units):
+        raise Misconception("two of the m numbers are made and used alike: they would get the same gradient for ever")
     (x,) = tensors((10, 6))
     moved = (gelu(x @ W_down.double().T) @ W_up.double().T).abs().max().item()
     if moved > 0.01:

@@ -2,14 +2,14 @@
 
 import torch
 
-from peft_edu.lab.check import Misconception, exercise, same, shape, tensors
+from peft_edu.lab.check import Misconception, exercise, same, tensors, untouched
 
 
 @exercise("prompt.inputs")
 def _prompt_inputs(f) -> None:
     """f(embeddings, prompt) -> (b, p + t, d): embeddings (b, t, d), prompt (p, d), the same for every row"""
     embeddings, prompt = tensors((2, 3, 4), (5, 4))
-    result = f(embeddings, prompt)
+    result = untouched(f, (embeddings, prompt))
     rows = prompt.expand(2, -1, -1)
     wrong = {
         "the prompt stands behind the text: a decoder's text would never see it": torch.cat([embeddings, rows], 1),
@@ -23,14 +23,14 @@ def _prompt_inputs(f) -> None:
 def _prompt_labels(f) -> None:
     """f(labels, length) -> (b, p + t): labels (b, t) of a language model, for a text with a prompt in front"""
     labels = torch.tensor([[4, 5, 6], [7, 8, -100]])
-    result = torch.as_tensor(f(labels, 2))
-    if result.shape == labels.shape:
+    result = untouched(f, (labels,), 4)
+    if isinstance(result, torch.Tensor) and result.shape == labels.shape:
         raise Misconception("the labels are as long as before: every position of the logits needs one")
-    shape(result, (2, 5), "p places in front of t")
+    out, labels = torch.full((2, 4), -100.0, dtype=torch.float64), labels.double()
     wrong = {
         "the virtual tokens are to be guessed as token 0: -100 leaves a position out of the loss": torch.cat(
-            [torch.zeros(2, 2, dtype=torch.long), labels], 1
-        ).double(),
-        "the places of the prompt stand behind the text": torch.cat([labels, torch.full((2, 2), -100)], 1).double(),
+            [0 * out, labels], 1
+        ),
+        "the places of the prompt stand behind the text": torch.cat([labels, out], 1),
     }
-    same(result.double(), torch.cat([torch.full((2, 2), -100), labels], 1).double(), wrong)
+    same(result, torch.cat([out, labels], 1), wrong)
