@@ -83,9 +83,27 @@ class Lesson:
         wait_until(self.page, all_ran, "every cell has run", seconds, pause=1)  # to ask more often slows the kernel
         self.no_errors()
 
+    def cards(self, title):
+        """The widgets whose text holds `title`."""
+        shown = self.notebook.locator(".jp-OutputArea-output:has(.jupyter-widgets)").filter(has_text=title)
+        return [Card(shown.nth(i)) for i in range(shown.count())]
+
     def card(self, title):
-        """The widget whose text holds `title`."""
-        return Card(self.notebook.locator(".jp-OutputArea-output:has(.jupyter-widgets)").filter(has_text=title).first)
+        return self.cards(title)[0]
+
+    def commit_every_guess(self):
+        """The last choice, or the lowest number that is allowed; how many guesses there were."""
+        guesses = self.cards("Predict.")
+        for guess in guesses:
+            choices = guess.shown.get_by_role("radio")
+            if choices.count():
+                choices.last.check()
+            else:
+                box = guess.shown.get_by_role("textbox")
+                box.fill(re.search(r"from (\S+) to", box.get_attribute("placeholder"))[1])
+            guess.press("commit")
+            guess.wait_for("Your guess:")
+        return len(guesses)
 
     def screenshot(self, name):
         save_picture(self.page, name)
