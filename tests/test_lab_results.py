@@ -5,7 +5,7 @@ import pytest
 
 from data.world import study
 from peft_edu import PrefixTuning
-from peft_edu.lab import finetune, recipe, recipes, results, scores, stored
+from peft_edu.lab import averages, finetune, recipe, recipes, results, scores, stored
 from peft_edu.lab.recipes import RECIPES, Recipe
 from peft_edu.lab.results import winners
 
@@ -50,6 +50,7 @@ def little(tmp_path, monkeypatch):
 
 def test_the_setting_is_chosen_on_validation_not_on_test(little):
     assert scores("little", ["full"]) == {"full": [60.0]}
+    assert averages({"a\nb": [60.04, 60.2], 5: [1.0]}) == {"a b": 60.1, 5: 1.0}
     assert set(results("little").lr) == {0.1} and set(stored("little").lr) == {0.1, 0.2}
 
 

@@ -97,6 +97,15 @@ GATES = {
         "employer": 0.9,
         "language": 0.9,
     },
+    "tiny-t5": {
+        "polarity": 0.95,
+        "town": 0.95,
+        "role": 0.95,
+        "copying": 0.95,
+        "birthplace": 0.8,
+        "employer": 0.85,
+        "language": 0.9,
+    },
 }
 
 

@@ -1,5 +1,6 @@
 """What the notebooks need beside the methods: models, tasks, pictures, widgets, predictions, checks."""
 
+import logging
 import warnings
 
 from peft_edu.lab import exercises  # noqa: F401 (importing them is what puts them on the list of `check`)
@@ -18,12 +19,18 @@ from peft_edu.lab.papers import paper_counts
 from peft_edu.lab.predict import predict
 from peft_edu.lab.pretraining import ladder, pretraining_figure, pretraining_log
 from peft_edu.lab.recipes import finetune, recipe
-from peft_edu.lab.results import results, scores, stored
+from peft_edu.lab.results import averages, results, scores, stored
 from peft_edu.lab.tasks import task
 from peft_edu.lab.widgets import TrainerCard
 
 # HF peft 0.21 asks transformers 5.23 for a name that is going to change: nothing that a learner can mend.
 warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+# transformers 5.23 finds no loss by GPT-2's class name, and takes the right one; its generate() drops a mask that is
+# all ones, and then misses it.
+for harmless in ("`loss_type=None` was set", "We strongly recommend passing in an `attention_mask`"):
+    logging.getLogger("transformers.modeling_utils").addFilter(
+        lambda record, start=harmless: not record.getMessage().startswith(start)
+    )
 
 __all__ = [
     "BottleneckCard",
@@ -33,6 +40,7 @@ __all__ = [
     "RankCard",
     "TrainerCard",
     "architecture",
+    "averages",
     "backbone",
     "backward_cost",
     "card",

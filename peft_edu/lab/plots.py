@@ -370,7 +370,7 @@ def _marked_scores(axes: Axes, scores: Mapping[int, Seeds], here: int, name: str
         axes.text(x, bottom - 28, setting, ha="center", va="top", color=style.MUTED, size=8.5)
         axes.plot([x] * len(seeds), [height(value) for value in seeds], ".", color=style.INK, alpha=0.5, markersize=4)
     for value in (min(values), max(values)):
-        axes.text(left - 12, height(value), _short(value), ha="right", va="center", color=style.MUTED, size=8)
+        axes.text(left - 12, height(value), f"{value:.3g}", ha="right", va="center", color=style.MUTED, size=8)
 
 
 def _label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:

@@ -63,6 +63,11 @@ def lora(rank: int, *targets: str) -> LoRA:
     return LoRA(rank, alpha=2 * rank, targets=targets or LoRA.targets)
 
 
+def prefix(length: int, steps: int, lr: float, words: str = NOTE, limit: int | None = None) -> Recipe:
+    """A prefix without the MLP."""
+    return Recipe(PrefixTuning(length, hidden=0), steps, lr, words=words, limit=limit)
+
+
 RECIPES: dict[str, dict[str, Recipe]] = {
     "reviews": {
         "from scratch": Recipe(FullFineTuning(), 150, 3e-3, pretrained=False),
@@ -96,14 +101,18 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         "full": Recipe(FullFineTuning(), 150, 1e-3),
         **{f"LoRA r={r}": Recipe(lora(r), 150, 4e-2) for r in (1, 2, 4)},
         **{f"LoRA r={r}": Recipe(lora(r), 150, 2e-2) for r in (8, 16)},
-        **{f"prefix p={p}": Recipe(PrefixTuning(p, hidden=0), 150, 0.3, words=NOTE) for p in (1, 2, 5, 10, 20)},
-        **{f"prefix p={p}, 2x": Recipe(PrefixTuning(p, hidden=0), 300, 0.3, words=NOTE) for p in (1, 2, 5, 10, 20)},
-        "prefix p=20, random": Recipe(PrefixTuning(20, hidden=0), 300, 0.15),
+        **{f"prefix p={p}": prefix(p, 150, lr) for p, lr in {1: 0.1, 2: 0.1, 5: 0.6, 10: 0.3, 20: 0.3}.items()},
+        **{f"prefix p={p}, 2x": prefix(p, 300, 0.3) for p in (1, 2, 5, 10)},
+        "prefix p=20, 2x": prefix(20, 300, 0.1),
+        "prefix p=20, random": prefix(20, 300, 0.3, words=""),
         "prefix p=20, MLP": Recipe(PrefixTuning(20, hidden=128), 300, 1e-2),
-        **{f"prefix p=20, n={n}": Recipe(PrefixTuning(20, hidden=0), 150, 0.3, words=NOTE, limit=n) for n in (25, 100)},
-        **{f"prefix p=20, random, n={n}": Recipe(PrefixTuning(20, hidden=0), 150, 0.1, limit=n) for n in (25, 100)},
-        **{f"full, n={n}": Recipe(FullFineTuning(), 75, 1e-3, limit=n) for n in (25, 100)},
-        "prompt p=20": Recipe(PromptTuning(20), 150, 0.1),
+        "prefix p=20, n=25": prefix(20, 150, 0.1, limit=25),
+        "prefix p=20, n=100": prefix(20, 150, 0.3, limit=100),
+        "prefix p=20, random, n=25": prefix(20, 150, 0.3, words="", limit=25),
+        "prefix p=20, random, n=100": prefix(20, 150, 0.1, words="", limit=100),
+        "full, n=25": Recipe(FullFineTuning(), 75, 1e-3, limit=25),
+        "full, n=100": Recipe(FullFineTuning(), 75, 5e-4, limit=100),
+        "prompt p=20": Recipe(PromptTuning(20), 150, 0.3),
         "prompt p=20, 2x": Recipe(PromptTuning(20), 300, 0.1),
         "prompt p=20, 2x, no start token": Recipe(PromptTuning(20), 300, 0.1, start_token=False),
     },

@@ -1,6 +1,8 @@
 """What `make study` stored: every run of a sweep, and for each row the setting that won on validation."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
+from typing import Any
 
 import pandas as pd
 
@@ -39,3 +41,9 @@ def scores(study: str, rows: Iterable[str], split: str = "test", column: str = "
     if missing := [row for row, seeds in found.items() if not seeds]:
         raise ValueError(f"{study} has no row {missing[0]!r}; it has {', '.join(table.row.unique())}")
     return found
+
+
+def averages(found: Mapping[Any, Sequence[float]]) -> dict[Any, float]:
+    """The mean of each row's seeds to one decimal; a name that was broken for a figure comes back on one line."""
+    one_line = {name.replace("\n", " ") if isinstance(name, str) else name: seeds for name, seeds in found.items()}
+    return {name: round(fmean(seeds), 1) for name, seeds in one_line.items()}
