@@ -62,6 +62,12 @@ def test_cells_are_short(path):
     assert median(lengths) <= 8
 
 
+def test_each_guess_has_a_name_of_its_own(path):
+    """Who commits a guess after all cells have run, runs the cell that reveals it again: it must still be that guess."""
+    names = re.findall(r"^(\w+) = predict\(", "\n".join(cell.source for cell in cells(path, "code")), flags=re.MULTILINE)
+    assert len(names) == len(set(names)), names
+
+
 def test_nearly_all_output_is_compared(path):
     code = cells(path, "code")
     ignored = [cell for cell in code if tags(cell) & {"nbval-ignore-output", "nbval-skip"} or "NBVAL_" in cell.source]

@@ -6,6 +6,7 @@ goes on where it stopped.
 """
 
 import platform
+import re
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
@@ -24,6 +25,7 @@ from peft_edu.lab.results import SETTING
 
 SEEDS = (0, 1, 2)
 FINALISTS = 2
+QUICK = re.compile(r"w(64|80|128)-seed\d (full|p=20|p=100)$")  # on the larger rungs these arrive within 100 steps
 GRIDS = {  # for a row, or for all rows of a method: its rates, and its steps
     "reviews": {
         "from scratch": ((1e-3, 2e-3, 3e-3), (150, 600)),
@@ -52,8 +54,8 @@ GRIDS = {  # for a row, or for all rows of a method: its rates, and its steps
         "prompt p=20, 2x, no start token": ((0.1, 0.3), (300,)),
     },
     "ladder": {
-        "FullFineTuning": ((1e-3, 3e-3), (100,)),
-        "PromptTuning": ((0.03, 0.1, 0.3), (100,)),
+        row: ((1e-3, 3e-3) if row.endswith("full") else (0.1, 0.3), (100,) if QUICK.match(row) else (100, 400))
+        for row in RECIPES["ladder"]
     },
 }
 STUDIES = tuple(RECIPES)

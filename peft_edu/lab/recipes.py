@@ -118,28 +118,28 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     },
 }
 
-# The rates of full fine-tuning and of prompts of 1, 5 and 20 virtual tokens on each rung of the ladder.
+# Rate and steps of full fine-tuning and of prompts of 1, 5 and 20 virtual tokens on each rung of the ladder.
 LADDER = {
-    "w24-seed0": (3e-3, 0.1, 0.1, 0.1),
-    "w24-seed1": (3e-3, 0.1, 0.1, 0.1),
-    "w32-seed0": (3e-3, 0.1, 0.1, 0.1),
-    "w32-seed1": (3e-3, 0.1, 0.1, 0.1),
-    "w40-seed0": (3e-3, 0.1, 0.1, 0.1),
-    "w40-seed1": (3e-3, 0.1, 0.1, 0.1),
-    "w48-seed0": (3e-3, 0.1, 0.1, 0.1),
-    "w48-seed1": (3e-3, 0.1, 0.1, 0.1),
-    "w64-seed0": (3e-3, 0.1, 0.1, 0.1),
-    "w64-seed1": (3e-3, 0.1, 0.1, 0.1),
-    "w80-seed0": (3e-3, 0.1, 0.1, 0.1),
-    "w80-seed1": (3e-3, 0.1, 0.1, 0.1),
-    "w128-seed0": (3e-3, 0.1, 0.1, 0.1),
-    "w128-seed1": (3e-3, 0.1, 0.1, 0.1),
+    "w24-seed0": ((3e-3, 100), (0.1, 100), (0.1, 100), (0.1, 100)),
+    "w24-seed1": ((3e-3, 100), (0.1, 100), (0.1, 100), (0.1, 100)),
+    "w32-seed0": ((3e-3, 100), (0.1, 100), (0.1, 100), (0.1, 100)),
+    "w32-seed1": ((3e-3, 100), (0.1, 100), (0.1, 100), (0.1, 100)),
+    "w40-seed0": ((3e-3, 100), (0.1, 100), (0.1, 100), (0.1, 100)),
+    "w40-seed1": ((3e-3, 100), (0.1, 100), (0.1, 100), (0.1, 100)),
+    "w48-seed0": ((3e-3, 100), (0.1, 100), (0.1, 100), (0.1, 100)),
+    "w48-seed1": ((3e-3, 100), (0.1, 100), (0.1, 100), (0.1, 100)),
+    "w64-seed0": ((3e-3, 100), (0.1, 100), (0.1, 100), (0.1, 100)),
+    "w64-seed1": ((3e-3, 100), (0.1, 100), (0.1, 100), (0.1, 100)),
+    "w80-seed0": ((3e-3, 100), (0.1, 100), (0.1, 100), (0.1, 100)),
+    "w80-seed1": ((3e-3, 100), (0.1, 100), (0.1, 100), (0.1, 100)),
+    "w128-seed0": ((3e-3, 100), (0.1, 100), (0.1, 100), (0.1, 100)),
+    "w128-seed1": ((3e-3, 100), (0.1, 100), (0.1, 100), (0.1, 100)),
 }
 LADDER_METHODS = {"full": FullFineTuning(), **{f"p={p}": PromptTuning(p) for p in (1, 5, 20)}}
 RECIPES["ladder"] = {
-    f"{rung} {name}": Recipe(method, 100, lr, start_token=False, backbone=f"ladder/{rung}")
-    for rung, rates in LADDER.items()
-    for (name, method), lr in zip(LADDER_METHODS.items(), rates, strict=True)
+    f"{rung} {name}": Recipe(method, steps, lr, start_token=False, backbone=f"ladder/{rung}")
+    for rung, settings in LADDER.items()
+    for (name, method), (lr, steps) in zip(LADDER_METHODS.items(), settings, strict=True)
 }
 # On a small and on the largest rung: a long prompt, and other starts than common words.
 STARTS = {
@@ -148,10 +148,14 @@ STARTS = {
     "p=5, labels": (PromptTuning(5), ("Sad", "Happy")),
     "p=5, question": (PromptTuning(5), "How was it?"),
 }
+STARTED = {
+    "w48-seed1": ((0.1, 100), (0.1, 100), (0.1, 100), (0.1, 100)),
+    "w128-seed0": ((0.1, 100), (0.1, 100), (0.1, 100), (0.1, 100)),
+}
 RECIPES["ladder"] |= {
-    f"{rung} {name}": Recipe(method, 100, lr, words=words, start_token=False, backbone=f"ladder/{rung}")
-    for rung, rates in {"w48-seed0": (0.1, 0.1, 0.1, 0.1), "w128-seed0": (0.1, 0.1, 0.1, 0.1)}.items()
-    for (name, (method, words)), lr in zip(STARTS.items(), rates, strict=True)
+    f"{rung} {name}": Recipe(method, steps, lr, words=words, start_token=False, backbone=f"ladder/{rung}")
+    for rung, settings in STARTED.items()
+    for (name, (method, words)), (lr, steps) in zip(STARTS.items(), settings, strict=True)
 }
 
 

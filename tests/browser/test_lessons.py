@@ -40,6 +40,14 @@ def test_prefix_tuning(open_lesson):
     lesson.no_errors()
 
 
+def test_prompt_tuning(open_lesson):
+    lesson = open_lesson("04_prompt_tuning")
+    lesson.run_all(seconds=300)
+    assert lesson.commit_every_guess() >= 3
+    use(lesson.card("A prompt's length"), "length", "04_card")
+    lesson.no_errors()
+
+
 def test_lora(open_lesson):
     lesson = open_lesson("07_lora")
     lesson.run_all(seconds=300)
