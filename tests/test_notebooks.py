@@ -63,8 +63,9 @@ def test_cells_are_short(path):
 
 
 def test_each_guess_has_a_name_of_its_own(path):
-    """Who commits a guess after all cells have run, runs the cell that reveals it again: it must still be that guess."""
-    names = re.findall(r"^(\w+) = predict\(", "\n".join(cell.source for cell in cells(path, "code")), flags=re.MULTILINE)
+    """Who commits a guess after all cells have run, runs the cell that reveals it again: it must be that guess still."""
+    code = "\n".join(cell.source for cell in cells(path, "code"))
+    names = re.findall(r"^(\w+) = predict\(", code, flags=re.MULTILINE)
     assert len(names) == len(set(names)), names
 
 
