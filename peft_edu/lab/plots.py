@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from peft_edu.lab import style
 
@@ -270,8 +271,10 @@ def frontier(
         axes.plot(list(points), means, **look, markersize=6, label=name)
     for i, (name, seeds) in enumerate(bands.items()):
         _band(axes, name, seeds, i)
-    axes.set_xscale("log")
-    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.set(xscale="log", xlabel=xlabel, ylabel=ylabel)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.7g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     if len(series) > 1:
         axes.legend(frameon=False, fontsize=8.5)
     return figure
