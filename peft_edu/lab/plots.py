@@ -272,7 +272,7 @@ def frontier(
     for i, (name, seeds) in enumerate(bands.items()):
         _band(axes, name, seeds, i)
     axes.set(xscale="log", xlabel=xlabel, ylabel=ylabel)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.7g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
     if len(series) > 1:
