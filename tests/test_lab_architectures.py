@@ -37,7 +37,7 @@ def size(model):
 def test_sizes_are_the_published_ones(name):
     start = time.process_time()  # not the clock on the wall: other tests may run beside this one
     model = architecture(name)
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < 3
     assert {p.device.type for p in model.parameters()} == {"meta"}
     if name in PUBLISHED:
         assert size(model) == PUBLISHED[name]
