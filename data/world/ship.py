@@ -128,6 +128,7 @@ Lesson 04 asks on them what prompt tuning needs: size, or the abilities that com
 
 - made by `python -m data.world pretrain {recipes} --compile`
   with torch {torch.__version__}, transformers {transformers.__version__}
+- tiny-gpt2 was made by the same recipe: its weights stand here as `w128-seed0`
 - shares of right answers at the end; all figures over training: `rungs.csv`
 
 License: Apache-2.0. They know a world that does not exist, and nothing of ours: for teaching only.

@@ -25,12 +25,10 @@ from peft_edu.lab.widgets import TrainerCard
 
 # HF peft 0.21 asks transformers 5.23 for a name that is going to change: nothing that a learner can mend.
 warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
-# transformers 5.23 finds no loss by GPT-2's class name, and takes the right one; its generate() drops a mask that is
-# all ones, and then misses it.
-for harmless in ("`loss_type=None` was set", "We strongly recommend passing in an `attention_mask`"):
-    logging.getLogger("transformers.modeling_utils").addFilter(
-        lambda record, start=harmless: not record.getMessage().startswith(start)
-    )
+# transformers 5.23 finds no loss by GPT-2's class name, says so, and takes the right one.
+logging.getLogger("transformers.modeling_utils").addFilter(
+    lambda record: not record.getMessage().startswith("`loss_type=None` was set")
+)
 
 __all__ = [
     "BottleneckCard",

@@ -31,7 +31,7 @@ class Size:
 
     def row(self) -> tuple[str, ...]:
         some, everything = (training_memory(self.total, n).optimizer for n in (self.trainable, self.total))
-        share = f"{self.trainable / self.total:.2%}"
+        share = f"{100 * self.trainable / self.total:.3g}%"
         return self.name, f"{self.trainable:,}", share, readable(some), readable(everything)
 
 

@@ -148,13 +148,14 @@ STARTS = {
     "p=5, labels": (PromptTuning(5), ("Sad", "Happy")),
     "p=5, question": (PromptTuning(5), "How was it?"),
 }
-STARTED = {
+# Rate and steps of each.
+START_SETTINGS = {
     "w48-seed1": ((0.1, 400), (0.1, 400), (0.3, 400), (0.3, 400)),
     "w128-seed0": ((0.1, 100), (0.1, 400), (0.1, 100), (0.1, 100)),
 }
 RECIPES["ladder"] |= {
     f"{rung} {name}": Recipe(method, steps, lr, words=words, start_token=False, backbone=f"ladder/{rung}")
-    for rung, settings in STARTED.items()
+    for rung, settings in START_SETTINGS.items()
     for (name, (method, words)), (lr, steps) in zip(STARTS.items(), settings, strict=True)
 }
 

@@ -45,5 +45,7 @@ def scores(study: str, rows: Iterable[str], split: str = "test", column: str = "
 
 def averages(found: Mapping[Any, Sequence[float]]) -> dict[Any, float]:
     """The mean of each row's seeds to one decimal; a name that was broken for a figure comes back on one line."""
-    one_line = {name.replace("\n", " ") if isinstance(name, str) else name: seeds for name, seeds in found.items()}
-    return {name: round(fmean(seeds), 1) for name, seeds in one_line.items()}
+    return {
+        name.replace("\n", " ") if isinstance(name, str) else name: round(fmean(seeds), 1)
+        for name, seeds in found.items()
+    }

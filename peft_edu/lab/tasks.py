@@ -117,7 +117,9 @@ class Task:
                 **{key: value.to(model.device) for key, value in batch.items()},
                 max_new_tokens=room,
                 do_sample=False,
-                pad_token_id=tokenizer.pad_token_id,
+                # A row that has ended is filled with its end. With padding, transformers would miss the mask that it
+                # drops by itself where no row is padded.
+                pad_token_id=tokenizer.eos_token_id,
                 eos_token_id=tokenizer.eos_token_id,
             )
             written = out if _seq2seq(tokenizer) else out[:, width:]

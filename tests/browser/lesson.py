@@ -92,11 +92,13 @@ class Lesson:
         return self.cards(title)[0]
 
     def commit_every_guess(self):
-        """The last choice, or the lowest number that is allowed; how many guesses there were."""
+        """The last choice, once none was refused, or the lowest number that is allowed; how many guesses there were."""
         guesses = self.cards("Predict.")
         for guess in guesses:
             choices = guess.shown.get_by_role("radio")
             if choices.count():
+                guess.press("commit")
+                guess.wait_for("Choose one first.")
                 choices.last.check()
             else:
                 box = guess.shown.get_by_role("textbox")

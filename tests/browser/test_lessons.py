@@ -1,5 +1,7 @@
 """The lessons as a person walks them: run all, and use every control by keyboard."""
 
+import pytest
+
 
 def test_start_here(open_lesson):
     lesson = open_lesson("00_start_here")
@@ -16,49 +18,21 @@ def test_start_here(open_lesson):
     lesson.screenshot("00_start_here")
 
 
-def test_full_fine_tuning_and_freezing(open_lesson):
-    lesson = open_lesson("01_full_fine_tuning_and_freezing")
+@pytest.mark.parametrize(
+    ("name", "title", "slider"),
+    [
+        ("01_full_fine_tuning_and_freezing", "What is trained, from the top", "blocks"),
+        ("02_adapters", "An adapter's bottleneck", "bottleneck"),
+        ("03_prefix_tuning", "A prefix's length", "length"),
+        ("04_prompt_tuning", "A prompt's length", "length"),
+        ("07_lora", "LoRA's rank", "rank"),
+    ],
+)
+def test_a_lesson_with_a_card(open_lesson, name, title, slider):
+    lesson = open_lesson(name)
     lesson.run_all(seconds=300)
     assert lesson.commit_every_guess() >= 3
-    use(lesson.card("What is trained, from the top"), "blocks", "01_card")
-    lesson.no_errors()
-
-
-def test_adapters(open_lesson):
-    lesson = open_lesson("02_adapters")
-    lesson.run_all(seconds=300)
-    assert lesson.commit_every_guess() >= 3
-    use(lesson.card("An adapter's bottleneck"), "bottleneck", "02_card")
-    lesson.no_errors()
-
-
-def test_prefix_tuning(open_lesson):
-    lesson = open_lesson("03_prefix_tuning")
-    lesson.run_all(seconds=300)
-    assert lesson.commit_every_guess() >= 3
-    use(lesson.card("A prefix's length"), "length", "03_card")
-    lesson.no_errors()
-
-
-def test_prompt_tuning(open_lesson):
-    lesson = open_lesson("04_prompt_tuning")
-    lesson.run_all(seconds=300)
-    assert lesson.commit_every_guess() >= 3
-    use(lesson.card("A prompt's length"), "length", "04_card")
-    lesson.no_errors()
-
-
-def test_lora(open_lesson):
-    lesson = open_lesson("07_lora")
-    lesson.run_all(seconds=300)
-    guess = lesson.card("if A and B both start at zero")
-    guess.press("commit")
-    guess.wait_for("Choose one first.")
-    guess.shown.get_by_role("radio", name="it never learns anything").check()
-    guess.press("commit")
-    guess.wait_for("Your guess: it never learns anything")
-    assert lesson.commit_every_guess() >= 3
-    use(lesson.card("LoRA's rank"), "rank", "07_card")
+    use(lesson.card(title), slider, f"{name[:2]}_card")
     lesson.no_errors()
 
 
