@@ -10,6 +10,8 @@ from peft_edu.adapter import Adapter
 from peft_edu.checkpoint import count, load, save, trainable
 from peft_edu.freezing import BitFit, FullFineTuning, HeadOnly, TopBlocks
 from peft_edu.lora import LoRA
+from peft_edu.p_tuning import PTuning, template_ids
+from peft_edu.p_tuning_v2 import PTuningV2
 from peft_edu.peft_format import from_peft, to_peft
 from peft_edu.prefix_tuning import PrefixTuning
 from peft_edu.prompt_tuning import PromptTuning
@@ -21,6 +23,8 @@ __all__ = [
     "FullFineTuning",
     "HeadOnly",
     "LoRA",
+    "PTuning",
+    "PTuningV2",
     "PrefixTuning",
     "PromptTuning",
     "TopBlocks",
@@ -31,6 +35,7 @@ __all__ = [
     "load",
     "save",
     "seed",
+    "template_ids",
     "to_peft",
     "trainable",
 ]

@@ -1,4 +1,4 @@
-"""The format of Hugging Face peft, both ways: LoRA here, prefix and prompt tuning in peft_virtual.
+"""The format of Hugging Face peft, both ways: LoRA here, virtual tokens in peft_virtual.
 
     base_model.model.<module>.lora_A.weight  (r, in)        base_model.model.<module>.lora_B.weight  (out, r)
 
@@ -27,6 +27,7 @@ from peft_edu.checkpoint import attach_and_fill, make_method
 from peft_edu.files import json_bytes, read_bytes, read_json, read_tensors, tensor_bytes, write_folder
 from peft_edu.lora import LoRA, LowRankUpdate
 from peft_edu.method import attached
+from peft_edu.p_tuning import PTuning
 from peft_edu.prefix_tuning import PrefixTuning
 from peft_edu.prompt_tuning import PromptTuning
 
@@ -43,11 +44,11 @@ def to_peft(model: PreTrainedModel, folder: str | Path) -> Path:
     method = attached(model)
     if isinstance(method, LoRA):
         config, tensors = _write_lora(model, method)
-    elif isinstance(method, (PrefixTuning, PromptTuning)):
+    elif isinstance(method, (PrefixTuning, PromptTuning, PTuning)):
         config, tensors = peft_virtual.write(model, method)
     else:
-        known = "LoRA, PrefixTuning and PromptTuning"
-        raise TypeError(f"peft has {known}, but {method or 'nothing'} is attached to this model")
+        known = "LoRA, PrefixTuning, PromptTuning, PTuning and PTuningV2"
+        raise TypeError(f"of the methods here peft has {known}, but {method or 'nothing'} is attached to this model")
     return write_folder(folder, {CONFIG: json_bytes(config), TENSORS: tensor_bytes(tensors)})
 
 

@@ -24,13 +24,13 @@ from peft_edu.method import Method
 class Prefix(nn.Module):
     """The prefix of one layer as free numbers: keys and values (2, heads, p, w)."""
 
-    def __init__(self, keys_values: Tensor):
+    def __init__(self, keys_values: Tensor, dropout: float = 0.0):
         super().__init__()
-        self.keys_values = nn.Parameter(keys_values)
+        self.keys_values, self.dropout = nn.Parameter(keys_values), nn.Dropout(dropout)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **options) -> Tensor:
         """Attention over the prefix and the text."""
-        prefix_key, prefix_value = self.keys_values.expand(len(query), -1, -1, -1, -1).unbind(1)
+        prefix_key, prefix_value = self.dropout(self.keys_values.expand(len(query), -1, -1, -1, -1)).unbind(1)
         key, value = torch.cat([prefix_key, key], 2), torch.cat([prefix_value, value], 2)
         if mask is not None:
             mask = pad(mask, (prefix_key.shape[2], 0))  # added to the scores: 0, so that every query sees the prefix
@@ -52,9 +52,9 @@ class Trunk(nn.Module):
 class MLPPrefix(Prefix):
     """The prefix of one layer as an MLP gives it: the shared trunk, then a linear map of this layer's own."""
 
-    def __init__(self, trunk: Trunk, heads: int, width: int):
+    def __init__(self, trunk: Trunk, heads: int, width: int, dropout: float = 0.0):
         nn.Module.__init__(self)
-        self.trunk, self.heads = trunk, heads
+        self.trunk, self.heads, self.dropout = trunk, heads, nn.Dropout(dropout)
         self.up = nn.Linear(trunk.down.out_features, 2 * heads * width)
 
     @property
@@ -81,6 +81,7 @@ class PrefixTuning(Method):
     tokenizer: InitVar[PreTrainedTokenizerBase | None] = None
 
     starts_at_base = False  # not even with a prefix of zeros: it takes its share of the softmax
+    layers, dropout = None, 0.0  # P-tuning v2 makes fields of them
 
     def __post_init__(self, tokenizer: PreTrainedTokenizerBase | None):
         whole_number("length", self.length)
@@ -91,7 +92,7 @@ class PrefixTuning(Method):
                 raise ValueError("words are a start for free keys and values: set hidden=0")
 
     def insert(self, model: PreTrainedModel) -> None:
-        kinds, (heads, width) = attentions(model), key_value_shape(model)
+        kinds, (heads, width) = self._chosen(model), key_value_shape(model)
         if self.shift and self.length >= room(model):
             raise ValueError(f"length {self.length} leaves no room for text: the model has {room(model)} positions")
         for config in {id(module.config): module.config for kind in kinds for module in kind}.values():
@@ -100,9 +101,18 @@ class PrefixTuning(Method):
         for kind in kinds:
             trunk = Trunk(self.length, model.config.hidden_size, self.hidden) if self.hidden else None
             for module in kind:
-                self.add(module, "prefix", MLPPrefix(trunk, heads, width) if trunk else Prefix(next(starts)))
+                prefix = MLPPrefix(trunk, heads, width, self.dropout) if trunk else Prefix(next(starts), self.dropout)
+                self.add(module, "prefix", prefix)
         if self.shift and positions(model) is not None:
             self.hook(positions(model).register_forward_pre_hook(self._shift, with_kwargs=True))
+
+    def _chosen(self, model: PreTrainedModel) -> list[list[nn.Module]]:
+        """The attention modules of the layers that get a prefix, a list for each kind."""
+        kinds = attentions(model)
+        last = min(map(len, kinds)) - 1
+        if wrong := [index for index in self.layers or () if not 0 <= index <= last]:
+            raise ValueError(f"layers names {wrong[0]}, but {type(model).__name__} has the layers 0 to {last}")
+        return kinds if self.layers is None else [[kind[index] for index in self.layers] for kind in kinds]
 
     def _starts(self, model: PreTrainedModel, kinds: list[list[nn.Module]], heads: int, width: int):
         """The keys and values that each prefix starts from."""

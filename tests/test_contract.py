@@ -18,6 +18,8 @@ from peft_edu import (
     LoRA,
     PrefixTuning,
     PromptTuning,
+    PTuning,
+    PTuningV2,
     TopBlocks,
     fit,
     load,
@@ -40,6 +42,11 @@ METHODS = [
     PrefixTuning(length=2, hidden=0, init=(7, 8, 9), shift=False),
     PromptTuning(length=3),
     PromptTuning(length=4, init=((7, 8), (9,)), members=3),
+    PTuning("[P] {text} [P]"),
+    PTuning("{text} [P] [P]", encoder="mlp", joint=True),
+    PTuning("[P] [P] {text}", encoder="none"),
+    PTuningV2(length=3, layers=(1,), dropout=0.3),
+    PTuningV2(length=2, hidden=5),
 ]
 NO_BIASES = ("t5", "t5-gated", "llama")
 CASES = [
@@ -94,6 +101,16 @@ def test_every_method_of_the_package_is_here():
     assert {type(method) for method in METHODS} == methods
 
 
+def inputs_for(method: Method, task: str = "classify") -> dict[str, Tensor]:
+    """A batch. P-tuning acts on its pseudo tokens alone, so its texts have two."""
+    inputs = batch(task)
+    if isinstance(method, PTuning):
+        ids = inputs["input_ids"].clone()
+        ids[:, [1, 4]] = torch.tensor([-1, -2])
+        return inputs | {"input_ids": ids}
+    return inputs
+
+
 def logits(model: PreTrainedModel, inputs: dict[str, Tensor]) -> Tensor:
     with torch.no_grad():
         return model(**inputs).logits
@@ -101,7 +118,7 @@ def logits(model: PreTrainedModel, inputs: dict[str, Tensor]) -> Tensor:
 
 def with_gradient(model: PreTrainedModel) -> set[str]:
     """What a step can change: trained, and not multiplied with zero (a key's bias does not move a softmax)."""
-    model(**batch("classify")).loss.backward()
+    model(**inputs_for(attached(model))).loss.backward()
     found = {name for name, each in trainable(model).items() if each.grad is not None and each.grad.abs().max() > 1e-7}
     model.zero_grad()
     return found
@@ -137,7 +154,7 @@ def text_logits(model: PreTrainedModel, task: str, ids: Tensor, padding: tuple[i
     if family not in ("t5", "roberta"):  # T5's positions are relative, and RoBERTa counts for itself
         inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
     if family == "t5" and task == "language":
-        return logits(model, inputs | {"decoder_input_ids": ids})
+        return logits(model, inputs | {"decoder_input_ids": batch()["input_ids"]})
     return logits(model, inputs)[:, padding[0] : padding[0] + ids.shape[1]]
 
 
@@ -147,7 +164,7 @@ class TestContract:
         model = tiny(family, "classify")
         before = logits(model, batch("classify"))
         replace(method).attach(model)
-        assert torch.equal(logits(model, batch("classify")), before) == method.starts_at_base
+        assert torch.equal(logits(model, inputs_for(method)), before) == method.starts_at_base
 
     def test_the_base_is_frozen_but_for_the_head_and_what_it_unfreezes(self, method, family, monkeypatch):
         model, method, asked = tiny(family, "classify"), replace(method), []
@@ -160,12 +177,12 @@ class TestContract:
         monkeypatch.setattr(method, "unfreeze", unfreeze)
         method.attach(model)
         expected = {each for part in asked for each in (part.parameters() if isinstance(part, nn.Module) else [part])}
-        assert {parameter for parameter in base if parameter.requires_grad} == expected
+        assert {parameter for parameter in base if parameter.requires_grad} == expected & base
         assert all(parameter in expected for part in head(model) for parameter in part.parameters())
 
     def test_gradients_reach_what_is_trained_and_nothing_else(self, method, family):
         model = replace(method).attach(tiny(family, "classify"))
-        model(**batch("classify")).loss.backward()
+        model(**inputs_for(method)).loss.backward()
         reached = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
         assert reached == set(trainable(model)) != set()
 
@@ -174,14 +191,14 @@ class TestContract:
         base = State.of(model)
         replace(method).attach(model)
         start = State.of(model)
-        fit(model, [batch("classify")], steps=3, lr=0.01)
+        fit(model, [inputs_for(method)], steps=3, lr=0.01)
         assert base.weights.keys() <= model.state_dict().keys()
         assert with_gradient(model) <= start.changed_in(model) <= set(trainable(model))
 
     def test_detaching_leaves_no_trace(self, method, family):
         model = tiny(family, "classify")
         before, method = State.of(model), replace(method)
-        fit(method.attach(model), [batch("classify")], steps=2, lr=0.01)
+        fit(method.attach(model), [inputs_for(method)], steps=2, lr=0.01)
         assert State.of(model) != before
         assert method.detach() is model
         assert State.of(model) == before
@@ -213,12 +230,12 @@ class TestContract:
         save(model, tmp_path / "saved")
         again = load(tiny(family, "classify", torch.float64), tmp_path / "saved")
         assert attached(again) == attached(model).saved()[0]
-        assert torch.equal(logits(again, batch("classify")), logits(model, batch("classify")))
+        assert torch.equal(logits(again, inputs_for(method)), logits(model, inputs_for(method)))
 
     @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
     def test_new_parameters_take_the_dtype_of_the_model(self, method, family, dtype):
         model = moved(method, family, "classify", dtype)
-        loss = model(**batch("classify")).loss
+        loss = model(**inputs_for(method)).loss
         loss.backward()
         assert {parameter.dtype for parameter in model.parameters()} == {dtype}
         assert loss.isfinite()
@@ -226,11 +243,11 @@ class TestContract:
     def test_a_copy_is_independent(self, method, family):
         base = tiny(family, "classify", torch.float64)
         model = replace(method).attach(base)
-        start = logits(model, batch("classify"))
+        start = logits(model, inputs_for(method))
         twin = copy.deepcopy(model)
         move(twin)
-        assert torch.equal(logits(model, batch("classify")), start)
-        assert not torch.equal(logits(twin, batch("classify")), start)
+        assert torch.equal(logits(model, inputs_for(method)), start)
+        assert not torch.equal(logits(twin, inputs_for(method)), start)
         attached(twin).detach()
         assert State.of(twin) == State.of(tiny(family, "classify", torch.float64))
         assert attached(model) == method
@@ -239,7 +256,7 @@ class TestContract:
     def test_padding_does_not_leak(self, method, family, padding):
         task = language_task(method)
         model = moved(method, family, task, torch.float32)  # Llama's eager softmax is in float32, whatever the model is
-        ids = batch()["input_ids"]
+        ids = inputs_for(method, "language")["input_ids"]
         assert torch.allclose(text_logits(model, task, ids, padding), text_logits(model, task, ids), atol=2e-5)
 
     def test_gradient_checkpointing_changes_nothing(self, method, family):
@@ -250,7 +267,7 @@ class TestContract:
                 model.gradient_checkpointing_enable()
                 assert model.is_gradient_checkpointing
             torch.manual_seed(0)  # the same dropout
-            model(**batch("classify")).loss.backward()
+            model(**inputs_for(method)).loss.backward()
             gradients.append([parameter.grad for parameter in trainable(model).values()])
         assert all(torch.allclose(*pair, atol=1e-12) for pair in zip(*gradients, strict=True))
 
@@ -258,7 +275,7 @@ class TestContract:
         model = tiny(family, "classify")
         replace(method).attach(model)
         start = State.of(model)
-        rows = [{name: tensor[i] for name, tensor in batch("classify").items()} for i in range(3)]
+        rows = [{name: tensor[i] for name, tensor in inputs_for(method).items()} for i in range(3)]
         arguments = TrainingArguments(
             tmp_path,
             max_steps=2,
@@ -286,7 +303,7 @@ GENERATING = [
 @pytest.mark.parametrize("method, family", [case for case in CASES if writes(*case.values)])
 def test_generation_is_the_same_with_and_without_cache(method, family, how):
     model = moved(method, family, "language", torch.float32)  # in float64 Llama has no numbers for padded rows
-    ids = torch.nn.functional.pad(batch()["input_ids"], (2, 0), value=PAD)
+    ids = torch.nn.functional.pad(inputs_for(method, "language")["input_ids"], (2, 0), value=PAD)
     settings = {"attention_mask": (ids != PAD).long(), "min_new_tokens": 8, "max_new_tokens": 8} | how
     written = []
     for cache in (True, False):
@@ -303,4 +320,4 @@ def test_compiled_it_is_the_same_model(method, family):
     model = moved(method, family, "classify")
     torch.compiler.reset()
     compiled = torch.compile(model, backend="eager")
-    assert torch.allclose(logits(compiled, batch("classify")), logits(model, batch("classify")), atol=1e-10)
+    assert torch.allclose(logits(compiled, inputs_for(method)), logits(model, inputs_for(method)), atol=1e-10)

@@ -8,7 +8,7 @@ from families import SIZES, batch, tiny
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from peft_edu import HeadOnly, LoRA, PrefixTuning, PromptTuning, from_peft, to_peft, trainable
+from peft_edu import HeadOnly, LoRA, PrefixTuning, PromptTuning, PTuning, PTuningV2, from_peft, to_peft, trainable
 from peft_edu.method import attached
 
 ALL = ("query", "key", "value", "output", "up", "down")
@@ -105,7 +105,7 @@ def test_gpt2s_stacked_pairs_come_back_with_the_larger_rank(targets, k, tmp_path
 
 
 def test_a_method_that_peft_has_not(tmp_path):
-    with pytest.raises(TypeError, match=r"peft has LoRA, PrefixTuning and PromptTuning, but HeadOnly\(\) is attached"):
+    with pytest.raises(TypeError, match=r"peft has LoRA, .* PTuning and PTuningV2, but HeadOnly\(\) is attached"):
         to_peft(HeadOnly().attach(base("bert", "classify")), tmp_path)
     with pytest.raises(TypeError, match="but nothing is attached"):
         to_peft(base("bert", "classify"), tmp_path)
@@ -138,7 +138,7 @@ def test_what_is_more_than_lora_is_refused(option, setting, tmp_path):
 def test_another_method_of_peft_s_is_refused(tmp_path):
     config = peft.IA3Config(target_modules=["k_proj"], feedforward_modules=[])
     peft.get_peft_model(base("llama", "language"), config).save_pretrained(tmp_path)
-    refused(tmp_path, "is of the type IA3; LORA, PREFIX_TUNING, PROMPT_TUNING can be read")
+    refused(tmp_path, "is of the type IA3; LORA, PREFIX_TUNING, PROMPT_TUNING, P_TUNING can be read")
 
 
 def test_a_head_that_peft_did_not_save_is_missed(tmp_path):
@@ -180,13 +180,14 @@ def test_a_folder_that_is_none(tmp_path):
     (tmp_path / "adapter_model.safetensors").write_bytes(b"\x80\x04pickle")
     refused(tmp_path, "is not a complete safetensors file")
     (tmp_path / "adapter_config.json").write_text("{}")
-    refused(tmp_path, "is of the type None; LORA, PREFIX_TUNING, PROMPT_TUNING can be read")
+    refused(tmp_path, "is of the type None; LORA, PREFIX_TUNING, PROMPT_TUNING, P_TUNING can be read")
 
 
 PREFIXES = [("gpt2", "language"), ("llama", "language"), ("qwen2", "language"), ("gpt2", "classify"), ("llama", "tag")]
 PREFIXES += [("bert", "classify"), ("roberta", "classify"), ("bert", "tag")]
 PROMPTS = [("gpt2", "language"), ("llama", "language"), ("qwen2", "language"), ("t5", "language")]
 VIRTUAL = [(PrefixTuning(length=3, hidden=hidden), *case) for case in PREFIXES for hidden in (0, 5)]
+VIRTUAL += [(PTuningV2(length=3, dropout=0.1), "bert", task) for task in ("classify", "tag")]
 VIRTUAL += [(PromptTuning(length=3), *case) for case in PROMPTS]
 TYPES = {"language": "CAUSAL_LM", "classify": "SEQ_CLS", "tag": "TOKEN_CLS"}
 
@@ -203,6 +204,41 @@ def test_peft_opens_virtual_tokens(method, family, task, tmp_path):
     move(model)
     theirs = peft.PeftModel.from_pretrained(base(family, task), to_peft(model, tmp_path / "ours")).eval()
     assert torch.allclose(text_logits(theirs, task), logits(model, task), atol=1e-6)  # Llama's softmax is in float32
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen2", "t5"])
+@pytest.mark.parametrize("encoder", ["lstm", "none"])
+def test_peft_opens_pseudo_tokens_in_front(family, encoder, tmp_path):
+    """peft takes the text alone, and we take it with the pseudo tokens."""
+    model = PTuning("[P] [P] {text}", encoder).attach(base(family, "language"))
+    move(model)
+    text = batch()
+    inputs = {name: text[name] for name in ("attention_mask", "input_ids")}
+    ours = {name: torch.nn.functional.pad(tensor, (2, 0), value=1) for name, tensor in inputs.items()}
+    ours["input_ids"][:, :2] = torch.tensor([-1, -2])
+    words = {"decoder_input_ids": text["input_ids"]} if family == "t5" else {}
+    theirs = peft.PeftModel.from_pretrained(base(family, "language"), to_peft(model, tmp_path / "ours")).eval()
+    prompt = from_peft(base(family, "language"), tmp_path / "ours")
+    with torch.no_grad():
+        expected = model(**ours, **words).logits[:, -7:]
+        assert torch.allclose(theirs(**inputs, **words).logits[:, -7:], expected, atol=1e-6)
+        assert torch.allclose(prompt(**inputs, **words).logits, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("encoder", ["LSTM", "MLP"])
+def test_we_open_peft_s_p_tuning_as_a_prompt(encoder, tmp_path):
+    config = peft.PromptEncoderConfig(
+        task_type="CAUSAL_LM",
+        num_virtual_tokens=3,
+        encoder_hidden_size=16,
+        encoder_reparameterization_type=encoder,
+    )
+    theirs = peft.get_peft_model(base("gpt2", "language"), config).double().eval()
+    move(theirs)
+    theirs.save_pretrained(tmp_path)
+    ours = from_peft(base("gpt2", "language"), tmp_path)
+    assert attached(ours) == PromptTuning(3, init="random")
+    assert torch.allclose(logits(ours, "language"), text_logits(theirs, "language"), atol=1e-6)
 
 
 @pytest.mark.parametrize("method, family, task", VIRTUAL[1::2])
@@ -224,6 +260,10 @@ def test_we_open_virtual_tokens_of_peft(method, family, task, tmp_path):
         (PrefixTuning(3), "t5", "language", "the prefix of T5ForConditionalGeneration is in the decoder alone"),
         (PrefixTuning(3, shift=False), "gpt2", "language", "positions start behind the prefix, and here shift=False"),
         (PrefixTuning(3), "bert", "language", "peft has no task for BertForMaskedLM"),
+        (PTuningV2(3, layers=(1,)), "bert", "tag", r"in peft every layer has a prefix, and here the layers \(1,\)"),
+        (PTuning("[P] {text} [P]"), "gpt2", "language", "peft has pseudo tokens in front alone, and the template is"),
+        (PTuning("[P] {text}", joint=True), "gpt2", "language", r"the model was trained too \(joint=True\)"),
+        (PTuning("[P] {text}"), "bert", "classify", "the head of BertForSequenceClassification would read the virt"),
     ],
 )
 def test_what_peft_would_compute_otherwise_is_refused(method, family, task, message, tmp_path):

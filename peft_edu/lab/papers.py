@@ -4,7 +4,7 @@ import re
 
 import pandas as pd
 
-from peft_edu import Adapter, BitFit, FullFineTuning, LoRA, PrefixTuning, PromptTuning, TopBlocks, count
+from peft_edu import Adapter, BitFit, FullFineTuning, LoRA, PrefixTuning, PromptTuning, PTuning, TopBlocks, count
 from peft_edu.lab.architectures import architecture
 from peft_edu.lab.paths import data_path
 from peft_edu.method import Method
@@ -42,6 +42,7 @@ METHODS = {
     "prefix + 2-way head": _prefix,
     "prefix-embed": lambda setting: PromptTuning(_number(setting, "tokens")),
     "prompt": lambda setting: PromptTuning(_number(setting, "length")),
+    "p-tuning lstm": lambda setting: PTuning("[P]" * _number(setting, "pseudo tokens")),
     "bitfit": lambda setting: BitFit(),
     "full": lambda setting: FullFineTuning(),
     "top-2 blocks": lambda setting: TopBlocks(2),
