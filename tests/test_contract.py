@@ -7,7 +7,7 @@ import pytest
 import torch
 from families import LANGUAGE_MODELS, PAD, SIZES, batch, tiny
 from torch import Tensor, nn
-from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers import AutoModelForCausalLM, PreTrainedModel, Trainer, TrainingArguments
 
 import peft_edu
 from peft_edu import (
@@ -26,7 +26,7 @@ from peft_edu import (
     save,
     trainable,
 )
-from peft_edu.anatomy import head
+from peft_edu.anatomy import FAMILIES, Family, head
 from peft_edu.method import Method, attached
 
 METHODS = [
@@ -158,8 +158,7 @@ def text_logits(model: PreTrainedModel, task: str, ids: Tensor, padding: tuple[i
     return logits(model, inputs)[:, padding[0] : padding[0] + ids.shape[1]]
 
 
-@pytest.mark.parametrize("method, family", CASES)
-class TestContract:
+class Promises:
     def test_training_starts_at_the_base_model(self, method, family):
         model = tiny(family, "classify")
         before = logits(model, batch("classify"))
@@ -292,6 +291,11 @@ class TestContract:
         assert with_gradient(model) <= start.changed_in(model) <= set(trainable(model))
 
 
+@pytest.mark.parametrize("method, family", CASES)
+class TestContract(Promises):
+    """On the families of the table."""
+
+
 GENERATING = [
     pytest.param({"do_sample": False}, id="greedy"),
     pytest.param({"num_beams": 3}, id="beams"),
@@ -321,3 +325,41 @@ def test_compiled_it_is_the_same_model(method, family):
     torch.compiler.reset()
     compiled = torch.compile(model, backend="eager")
     assert torch.allclose(logits(compiled, inputs_for(method)), logits(model, inputs_for(method)), atol=1e-10)
+
+
+# ------------------------------------------------------------------------------------------------ one family more
+OPT = Family(
+    blocks=("decoder.layers",),
+    maps={"query": "self_attn.q_proj", "key": "self_attn.k_proj", "value": "self_attn.v_proj",
+          "output": "self_attn.out_proj", "up": "fc1", "down": "fc2"},
+    ends="self_attn.out_proj | fc2",
+    attention="self_attn",
+    stack="decoder",
+    positions="decoder.embed_positions",
+    head=("score",),
+)  # fmt: skip
+OPT_SIZES = {"hidden_size": 32, "word_embed_proj_dim": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+OPT_METHODS = [method for method in METHODS if not isinstance(method, HeadOnly)]  # transformers has no tagger for OPT
+
+
+@pytest.fixture
+def opt(monkeypatch):
+    monkeypatch.setitem(FAMILIES, "opt", OPT)  # all that the package needs
+    monkeypatch.setitem(SIZES, "opt", OPT_SIZES | {"ffn_dim": 64})
+    monkeypatch.setitem(LANGUAGE_MODELS, "opt", AutoModelForCausalLM)
+
+
+@pytest.mark.usefixtures("opt")
+@pytest.mark.parametrize("method, family", [pytest.param(each, "opt", id=f"{each}") for each in OPT_METHODS])
+class TestAFurtherFamily(Promises):
+    """One entry in the table, and every method keeps every promise."""
+
+    def test_it_generates_the_same_with_and_without_cache(self, method, family):
+        test_generation_is_the_same_with_and_without_cache(method, family, {"do_sample": False})
+
+
+def test_a_family_that_is_not_in_the_table(opt, monkeypatch):
+    model = tiny("opt")
+    monkeypatch.delitem(FAMILIES, "opt")
+    with pytest.raises(ValueError, match="'opt'; known are .*write its names into FAMILIES in peft_edu/anatomy.py"):
+        LoRA().attach(model)

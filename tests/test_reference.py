@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from peft_edu import Adapter, LoRA, PrefixTuning, PromptTuning, trainable
+from peft_edu import Adapter, LoRA, PrefixTuning, PromptTuning, PTuning, PTuningV2, trainable
 from peft_edu.lora import LowRankUpdate
 
 RANK, ALPHA = 4, 16
@@ -280,3 +280,141 @@ def test_prompt_tuning_is_that_of_hf_peft(family):
     for mine, reference in zip(steps_of(model, ours, inputs), text, strict=True):
         assert close(mine[0], reference[0])
         assert close(mine[1][0][0], reference[1][0]) and close(mine[2][0][0], reference[2][0])
+
+
+# ------------------------------------------------------------------------------------------------- P-tuning v1 and v2
+def pseudo_in_front(n: int) -> dict[str, Tensor]:
+    """A batch whose texts start with n pseudo tokens, which are asked for nothing."""
+    inputs = batch()
+    ids = torch.cat([-torch.arange(1, n + 1).expand(3, -1), inputs["input_ids"]], 1)
+    labels = torch.cat([torch.full((3, n), -100), inputs["labels"]], 1)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+
+
+def matched(method, parameters: list[Tensor]) -> list[Tensor]:
+    """Ours in the order of the reference's, which take our values: the starts first, then the encoder's."""
+    [pseudo] = method.added
+    ours = [pseudo.start, *pseudo.encoder.parameters()]
+    with torch.no_grad():
+        for mine, reference in zip(ours, parameters, strict=True):
+            reference.copy_(mine)
+    return ours
+
+
+def assert_same_steps(model, ours, inputs, other, theirs, their_inputs) -> None:
+    pairs = zip(steps_of(model, ours, inputs), steps_of(other, theirs, their_inputs), strict=True)
+    for (logits, gradients, parameters), (their_logits, their_gradients, their_parameters) in pairs:
+        assert close(logits, their_logits)
+        assert all(close(*pair) for pair in zip(gradients, their_gradients, strict=True))
+        assert all(close(*pair) for pair in zip(parameters, their_parameters, strict=True))
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen2"])
+@pytest.mark.parametrize("encoder", ["lstm", "mlp"])
+def test_p_tuning_is_that_of_hf_peft(family, encoder):
+    """peft's MLP has three maps, the paper's and ours two: its middle one is taken out."""
+    method = PTuning("[P] [P] [P] {text}", encoder)
+    model = method.attach(base(family))
+    config = peft.PromptEncoderConfig(
+        task_type="CAUSAL_LM",
+        num_virtual_tokens=3,
+        encoder_reparameterization_type=encoder.upper(),
+        encoder_hidden_size=16 if encoder == "lstm" else 32,  # of each direction
+    )
+    other = peft.get_peft_model(base(family), config).double().eval()
+    theirs = other.prompt_encoder["default"]
+    if encoder == "mlp":
+        del theirs.mlp_head[2:4]
+    references = list(theirs.parameters())
+    assert_same_steps(model, matched(method, references), pseudo_in_front(3), other, references, batch())
+
+
+class Lama(nn.Module):
+    """P-tuning's encoder for facts as the authors' code has it, around a BERT that reads embeddings."""
+
+    def __init__(self, bert: nn.Module, width: int = 32, n: int = 9):
+        super().__init__()
+        self.bert = bert.requires_grad_(False)
+        self.embedding = nn.Embedding(n, width)
+        self.lstm = nn.LSTM(width, width // 2, num_layers=2, bidirectional=True, batch_first=True)
+        self.mlp = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
+        self.double()
+
+    def forward(self, input_ids, attention_mask, labels):
+        embeddings = self.bert.get_input_embeddings()(input_ids.clamp(min=0))
+        replaced = self.mlp(self.lstm(self.embedding(torch.arange(9))[None])[0]).squeeze(0)
+        for row in range(len(input_ids)):
+            for number in range(9):
+                place = (input_ids[row] == -1 - number).nonzero()[0, 0]
+                embeddings[row, place] = replaced[number]
+        return self.bert(inputs_embeds=embeddings, attention_mask=attention_mask, labels=labels)
+
+
+def test_p_tuning_is_that_of_the_authors():
+    """Their template (3, 3, 3): pseudo tokens before the mask, between it and the subject, and at the end."""
+    method = PTuning("[P] [P] [P] [MASK] [P] [P] [P] {subject} [P] [P] [P]")
+    model = method.attach(base("bert"))
+    other = Lama(base("bert"))
+    first, second, third = -torch.arange(1, 10).view(3, 3)
+    rows = [torch.cat([first, torch.tensor([5]), second, subject, third]) for subject in batch()["input_ids"][:, :2]]
+    ids = torch.stack(rows)
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": torch.where(ids == 5, ids, -100)}
+    references = [parameter for parameter in other.parameters() if parameter.requires_grad]
+    assert_same_steps(model, matched(method, references), inputs, other, references, inputs)
+
+
+class PrefixEncoder(nn.Module):
+    """P-tuning v2's encoder as the authors' code has it, around a BERT that is given a cache."""
+
+    def __init__(self, bert: nn.Module, hidden: int, p: int = 3, layers: int = 2, heads: int = 4, width: int = 8):
+        super().__init__()
+        self.bert, self.heads, self.width = bert.requires_grad_(False), heads, width
+        self.bert.classifier.requires_grad_(True)
+        both, model_width = layers * 2 * heads * width, heads * width
+        self.embedding = nn.Embedding(p, model_width if hidden else both)
+        mlp = nn.Sequential(nn.Linear(model_width, hidden), nn.Tanh(), nn.Linear(hidden, both)) if hidden else None
+        self.trans = mlp
+        self.double()
+
+    def forward(self, input_ids, attention_mask, labels):
+        prefix = self.embedding.weight if self.trans is None else self.trans(self.embedding.weight)
+        rows, p = len(input_ids), len(prefix)
+        split = prefix.expand(rows, -1, -1).view(rows, p, -1, self.heads, self.width).permute(2, 0, 3, 1, 4).split(2)
+        cache = DynamicCache()
+        for layer, (key, value) in enumerate(split):
+            cache.update(key, value, layer)
+        mask = torch.cat([torch.ones(rows, p, dtype=torch.long), attention_mask], 1)
+        return self.bert(input_ids=input_ids, attention_mask=mask, labels=labels, past_key_values=cache)
+
+
+@pytest.mark.parametrize("task", ["classify", "tag"])
+@pytest.mark.parametrize("hidden", [0, 16])
+def test_p_tuning_v2_is_that_of_the_authors(task, hidden):
+    method = PTuningV2(length=3, hidden=hidden)
+    model = method.attach(tiny("bert", task, torch.float64))
+    other = PrefixEncoder(tiny("bert", task, torch.float64), hidden)
+    their_head, our_head = list(other.bert.classifier.parameters()), list(model.classifier.parameters())
+    if hidden:
+        trunk, maps = method.added[0].trunk, [prefix.up for prefix in method.added]
+        ours = [trunk.start, trunk.down.weight, trunk.down.bias, *(p for up in maps for p in (up.weight, up.bias))]
+        references = [other.embedding.weight, *other.trans.parameters()]
+
+        def joined(values):
+            """Ours as they are in their code: the last linear maps of all layers, one under the other."""
+            return [*values[:3], torch.cat(values[3:-2:2]), torch.cat(values[4:-2:2]), *values[-2:]]
+
+    else:
+        ours, references = [prefix.keys_values for prefix in method.added], [other.embedding.weight]
+
+        def joined(values):
+            return [torch.stack(values[:-2]).permute(3, 0, 1, 2, 4).reshape(3, -1), *values[-2:]]
+
+    ours, references = ours + our_head, references + their_head
+    with torch.no_grad():
+        for reference, mine in zip(references, joined(ours), strict=True):
+            reference.copy_(mine)
+    inputs = batch(task)
+    for mine, theirs in zip(steps_of(model, ours, inputs), steps_of(other, references, inputs), strict=True):
+        assert close(mine[0], theirs[0])
+        for kind in (1, 2):
+            assert all(close(*pair) for pair in zip(joined(mine[kind]), theirs[kind], strict=True))
