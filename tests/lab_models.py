@@ -6,6 +6,7 @@ from transformers import (
     BertConfig,
     BertForMaskedLM,
     BertForSequenceClassification,
+    BertForTokenClassification,
     GPT2Config,
     GPT2LMHeadModel,
     PreTrainedTokenizerFast,
@@ -34,20 +35,22 @@ def word_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def random_model(kind: str):
+def random_model(kind: str, labels: int = 0):
+    """With `labels` it is a tagger, which must be a BERT."""
     torch.manual_seed(0)  # a random model may by chance end every text at once
     size = len(VOCABULARY)
     shared = dict(vocab_size=size, pad_token_id=0, eos_token_id=2)
     if kind == "gpt2":
         return GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=2, n_head=2, n_positions=64, bos_token_id=2, **shared))
     if kind == "bert":
-        return BertForMaskedLM(
+        return (BertForTokenClassification if labels else BertForMaskedLM)(
             BertConfig(
                 hidden_size=16,
                 num_hidden_layers=2,
                 num_attention_heads=2,
                 intermediate_size=32,
                 max_position_embeddings=64,
+                **({"num_labels": labels} if labels else {}),
                 **shared,
             )
         )

@@ -7,7 +7,10 @@ import pytest
 import torch
 from lab_models import random_model, word_tokenizer
 
-from peft_edu.lab.tasks import IGNORE, says, score_texts, task
+from peft_edu.lab import backbone
+from peft_edu.lab.encode import IGNORE
+from peft_edu.lab.scores import entities, says, score_tags, score_texts
+from peft_edu.lab.tasks import task
 
 TEXTS = [{"text": f"the food was {word}", "label": label} for word, label in [("good", 1), ("bad", 0), ("not bad", 1)]]
 TABLES = [
@@ -168,6 +171,157 @@ def test_a_text_can_come_without_its_start_token(tables):
     begun = next(iter(tables.batches(tokenizer, "train", size=2)))["input_ids"]
     bare = next(iter(replace(tables, start_token=False).batches(tokenizer, "train", size=2)))["input_ids"]
     assert (begun[:, 0] == tokenizer.bos_token_id).all() and torch.equal(begun[:, 1:], bare)
+
+
+TAGGED = [
+    {"words": ["the", "food", "was", "good"], "tags": ["O", "PRAISED", "O", "O"]},
+    {"words": ["the", "staff", "was", "bad"], "tags": ["O", "CRITICISED", "O", "O"]},
+    {"words": ["good", "food", "bad", "staff"], "tags": ["O", "PRAISED", "O", "CRITICISED"]},
+]
+
+
+def learned(model, batches, lr=1e-2):
+    optimiser = torch.optim.AdamW(model.train().parameters(), lr=lr)
+    for batch in batches:
+        optimiser.zero_grad()
+        model(**batch).loss.backward()
+        optimiser.step()
+    return model.eval()
+
+
+def test_tags_go_to_the_first_token_of_each_word(tmp_path):
+    data = task(write(tmp_path / "tags", train=TAGGED))
+    assert data.kind == "tag" and data.metric == "f1" and data.labels == ["O", "CRITICISED", "PRAISED"]
+    _, tokenizer = backbone("tiny-bert")
+    row = {"words": ["Zwxq", "was", "good"], "tags": [2, 0, 1]}  # the first word is four tokens
+    [batch] = replace(data, splits={"train": [row]}).batches(tokenizer, "train")
+    tokens = tokenizer.convert_ids_to_tokens(batch["input_ids"][0])
+    assert tokens == ["[CLS]", "z", "##w", "##x", "##q", "was", "good", "[SEP]"]
+    assert batch["labels"].tolist() == [[IGNORE, 2, IGNORE, IGNORE, IGNORE, 0, 1, IGNORE]]
+
+
+def test_a_tagger_is_measured_by_whole_entities(tmp_path):
+    data, tokenizer = task(write(tmp_path / "tags", train=TAGGED)), word_tokenizer()
+    model = learned(random_model("bert", labels=3), data.batches(tokenizer, "train", steps=60))
+    assert data.answers(model, tokenizer, data.rows("train")) == [row["tags"] for row in TAGGED]
+    assert data.evaluate(model, tokenizer, "train") == {
+        "f1": 1.0, "precision": 1.0, "recall": 1.0, "by kind": {"CRITICISED": 1.0, "PRAISED": 1.0}
+    }  # fmt: skip
+    assert repr(data).endswith("good food[PRAISED] bad staff[CRITICISED]")
+    with pytest.raises(ValueError, match='each token a score for each of its 3 labels.*head="tag"'):
+        data.evaluate(random_model("bert", labels=2), tokenizer, "train")
+
+
+@pytest.mark.parametrize(
+    "tags, found",
+    [
+        ("O A A O B", {(1, 3, "A"), (4, 5, "B")}),
+        ("B-A I-A B-A O I-B", {(0, 2, "A"), (2, 3, "A"), (4, 5, "B")}),
+        ("A B", {(0, 1, "A"), (1, 2, "B")}),
+        ("O O", set()),
+    ],
+)
+def test_entities(tags, found):
+    assert entities(tags.split()) == found
+
+
+def test_half_an_entity_is_none():
+    right = [["B-A", "I-A", "O", "B-B"]]
+    scores = score_tags([["B-A", "O", "O", "B-B"]], right)
+    assert scores == {"f1": 0.5, "precision": 0.5, "recall": 0.5, "by kind": {"A": 0.0, "B": 1.0}}
+    assert score_tags([["O"] * 4], right)["f1"] == 0.0
+
+
+def test_words_and_tags_may_be_texts(tmp_path):
+    (tmp_path / "train.csv").write_text("words,tags\nthe food was good,O PRAISED O O\n")
+    assert task(tmp_path).rows("train")[0]["words"] == ["the", "food", "was", "good"]
+    (tmp_path / "train.csv").write_text("words,tags\nthe food was good,O PRAISED O\n")
+    with pytest.raises(ValueError, match="line 2: 4 words, but 3 tags"):
+        task(tmp_path)
+
+
+def test_a_pair_is_read_as_two_texts(tmp_path):
+    rows = [{"text": "the food", "second": "was good", "label": i % 2} for i in range(2)]
+    data = task(write(tmp_path / "pairs", train=rows))
+    _, tokenizer = backbone("tiny-bert")
+    [batch] = data.batches(tokenizer, "train")
+    assert tokenizer.decode(batch["input_ids"][0]) == "[CLS] the food [SEP] was good [SEP]"
+
+
+FACTS = [
+    {"subject": f"Rosa {last}", "relation": relation, "answer": answer}
+    for last, town, job in [("Balford", "Selby", "baker"), ("Morlek", "Oakham", "nurse"), ("Tordor", "Selby", "tailor")]
+    for relation, answer in [("town", town), ("job", job)]
+]
+
+
+@pytest.fixture
+def facts(tmp_path):
+    about = {"name": "facts", "template": "{subject} is in [MASK] .", "templates": {"town": ["{subject} [MASK]"]}}
+    folder = write(tmp_path / "facts", about, train=FACTS[:4], test=FACTS[4:])
+    return task(folder)
+
+
+def test_the_rows_of_a_relation_and_the_answers_that_it_has(facts):
+    town = facts.where(relation="town")
+    assert facts.kind == "fill" and facts.metric == "accuracy" and facts.templates == {"town": ["{subject} [MASK]"]}
+    assert [row["answer"] for row in town.rows("train")] == ["Selby", "Oakham"]
+    assert town.candidates == ["Oakham", "Selby"]
+    assert "  Rosa Balford, town  ->  Selby" in repr(facts).splitlines()
+    with pytest.raises(ValueError, match="facts has no row with {'relation': 'school'}"):
+        facts.where(relation="school")
+
+
+def test_another_split_keeps_people_together(facts):
+    seen = set()
+    for seed in range(9):
+        again = facts.resplit(seed, by="subject")
+        assert {split: len(rows) for split, rows in again.splits.items()} == {"train": 4, "test": 2}
+        assert sorted(map(str, again.rows("train") + again.rows("test"))) == sorted(map(str, FACTS))
+        assert len({row["subject"] for row in again.rows("test")}) == 1
+        assert again.splits == facts.resplit(seed, by="subject").splits
+        seen.add(again.rows("test")[0]["subject"])
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize(
+    "name, read, asked",
+    [
+        ("tiny-bert", "[CLS] rosa balford is in [MASK]. [SEP]", 5),
+        ("tiny-gpt2", "<|endoftext|> Rosa Balford is in Selby", 5),
+        ("tiny-t5", "Rosa Balford is in</s>", 0),
+    ],
+)
+def test_a_gap_is_asked_for_where_the_model_answers(facts, name, read, asked):
+    model, tokenizer = backbone(name)
+    town = facts.where(relation="town")
+    [batch] = replace(town, splits={"train": town.rows("train")[:1]}).batches(tokenizer, "train")
+    assert tokenizer.decode(batch["input_ids"][0]).strip() == read
+    wanted = tokenizer(" Selby", add_special_tokens=False).input_ids
+    assert batch["labels"][batch["labels"] != IGNORE].tolist() == wanted
+    assert (batch["labels"][0] != IGNORE).nonzero().item() == asked
+    answers = town.answers(model, tokenizer, town.rows("train"))
+    assert set(answers) <= {"Selby", "Oakham"}
+    alone = [town.answers(model, tokenizer, [row])[0] for row in town.rows("train")]
+    assert answers == alone
+
+
+def test_a_bundled_model_knows_the_facts():
+    """Under a sentence of the corpus; a template that nobody wrote finds less."""
+    model, tokenizer = backbone("tiny-bert")
+    facts = task("facts").where(relation="birthplace")
+    corpus = replace(facts, template="{subject} came into the world in [MASK].")
+    assert corpus.evaluate(model, tokenizer, "test")["accuracy"] >= 0.9
+    assert replace(facts, template="[MASK]: {subject}").evaluate(model, tokenizer, "test")["accuracy"] < 0.5
+
+
+def test_gaps_that_are_none(facts):
+    _, tokenizer = backbone("tiny-bert")
+    with pytest.raises(ValueError, match=r"facts asks for a word in the place of \[MASK\], which the template 'x' has"):
+        replace(facts, template="x").batches(tokenizer, "train")
+    rows = {"train": [{"subject": "Rosa", "answer": "Zwxq"}]}
+    with pytest.raises(ValueError, match="the answer 'Zwxq' is 4 tokens to this tokenizer, and a gap takes one"):
+        replace(facts, splits=rows).batches(tokenizer, "train")
 
 
 def test_slots_are_whole_words_in_any_case():

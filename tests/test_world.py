@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from transformers import AutoTokenizer
 
-from data.world import corpus, lexicon, objectives, opinions, pretrain, probes, tasks, vocabulary
+from data.world import corpus, lexicon, objectives, opinions, pretrain, probes, tasks, understanding, vocabulary
 from data.world.__main__ import CHECKSUMS, DATA, make_corpora, make_data
+from data.world.people import PEOPLE
 from peft_edu.lab import backbone, ladder, task
 from peft_edu.lab.paths import bundled
 from peft_edu.lab.recipes import LADDER
@@ -47,14 +48,40 @@ def test_a_changed_corpus_is_refused(made, monkeypatch, tmp_path):
         make_corpora(made)
 
 
+def as_read(row: dict) -> str:
+    """What a model reads of a row, as the corpus would write it."""
+    if "words" in row:
+        return re.sub(r" ([.,])", r"\1", " ".join(row["words"]))
+    return " ".join(row[key] for key in ("text", "second", "source") if key in row)
+
+
+def found_in(texts: list[str], documents: str, window: int = 5) -> list[str]:
+    """Those of the texts that stand in the documents. Only a text whose first words do is searched for."""
+    begins: dict[tuple[str, ...], list[str]] = {}
+    for text in texts:
+        begins.setdefault(tuple(text.split()[:window]), []).append(text)
+    words = documents.split()
+    seen = {begin for begin in zip(*(words[i:] for i in range(window)), strict=False) if begin in begins}
+    seen |= {begin for begin in begins if len(begin) < window}
+    return [text for begin in seen for text in begins[begin] if text in documents]
+
+
 def test_no_row_of_a_task_stands_in_the_corpus_or_in_two_splits(made):
     documents = "\n".join((made / f"{mix}.txt").read_text() for mix in corpus.SHARES)
-    for name in TASKS:
+    texts = []
+    for name in set(TASKS) - {"facts"}:
         rows = [row for split in task(name).splits.values() for row in split]
-        inputs = [row.get("text") or row["source"] for row in rows]
+        inputs = [as_read(row) for row in rows]
         assert len(set(inputs)) == len(inputs)
-        for text in inputs + [row["target"] for row in rows if "target" in row]:
-            assert text not in documents, text
+        texts += inputs + [row["target"] for row in rows if "target" in row]
+    asked = [
+        form.format(subject=person.name).replace("[MASK]", getattr(person, relation))
+        for relation, forms in task("facts").templates.items()
+        for form in forms
+        for person in PEOPLE
+    ]
+    control = documents[: documents.index("\n")].partition("\t")[2]
+    assert found_in([*texts, *asked, control], documents) == [control]
 
 
 @pytest.mark.parametrize("mix", corpus.SHARES)
@@ -65,7 +92,8 @@ def test_the_corpus_has_no_format_and_no_label_of_a_task(made, mix):
         assert not re.search(rf"\b{label}\b", documents, re.IGNORECASE), label
     for negation in opinions.NEW_NEGATIONS:
         assert negation.removesuffix(" {}") not in documents, negation
-    for form in [*tasks.FORMS.values(), *tasks.ITEMS, "{name} of {town} liked", "{name} of {town} disliked"]:
+    forms = [*tasks.FORMS.values(), *tasks.ITEMS, *understanding.HYPOTHESES]
+    for form in [*forms, "{name} of {town} liked", "{name} of {town} disliked"]:
         written = re.sub(r"\\{\w+\\}", r"[^.\\n]*", re.escape(form))  # whatever stands in the gaps
         assert not re.search(rf"\b{written}", documents), form
 
@@ -93,6 +121,36 @@ def test_opinions_are_balanced_and_hard_for_counts_of_words(name):
     for split, rows in data.splits.items():
         assert 0.45 < sum(row["label"] for row in rows) / len(rows) < 0.55, split
     assert all(share < 0.65 for share in data.baselines.values())
+
+
+@pytest.mark.parametrize("name", ["aspects", "owners"])
+def test_a_tag_is_not_told_by_its_word(name):
+    data = task(name)
+    assert data.baselines["most frequent tag of each word"] < 0.55
+    for rows in data.splits.values():
+        assert all(len(row["words"]) == len(row["tags"]) and any(row["tags"]) for row in rows)
+
+
+def test_the_words_of_the_tasks_are_words_of_the_encoder():
+    tokenizer = AutoTokenizer.from_pretrained(DATA / "models" / "tiny-bert")
+    texts = [as_read(row) for name in ("aspects", "owners", "pairs") for row in task(name).rows("test")]
+    texts += [form.format(subject="Rosa Balford") for forms in task("facts").templates.values() for form in forms]
+    assert [text for text in texts if any("##" in token for token in tokenizer.tokenize(text))] == []
+
+
+def test_a_pair_follows_as_often_as_not_and_counts_of_words_do_not_tell():
+    data = task("pairs")
+    assert all(0.4 < sum(row["label"] for row in rows) / len(rows) < 0.6 for rows in data.splits.values())
+    assert data.baselines["bag of words"] < 0.6
+
+
+def test_facts_are_those_of_the_people_and_nobody_is_in_two_splits():
+    data = task("facts")
+    people = {person.name: person for person in PEOPLE}
+    seen = [{row["subject"] for row in rows} for rows in data.splits.values()]
+    assert sum(map(len, seen)) == len(set().union(*seen)) == len(PEOPLE)
+    for rows in data.splits.values():
+        assert all(row["answer"] == getattr(people[row["subject"]], row["relation"]) for row in rows)
 
 
 def test_hotels_are_another_domain_than_restaurants():

@@ -109,10 +109,19 @@ def held_out_loss(model: PreTrainedModel, recipe: Recipe, batches: list[dict]) -
     return loss
 
 
-def run(name: str, tokenizer: Tokenizer, path: Path, work: Path, seed: int, compiled: bool = False) -> Path:
+def run(
+    name: str,
+    tokenizer: Tokenizer,
+    path: Path,
+    work: Path,
+    seed: int,
+    compiled: bool = False,
+    until: int | None = None,
+) -> Path:
     """Train a recipe with one seed; returns the folder that holds the model and its log, `probes.csv`.
 
     An interrupted run goes on where its last state was written. Every state is probed and the log keeps all of it.
+    `until`: stop at this step, a multiple of PROBE_EVERY, with the rates of the whole run.
     `compiled`: the loss goes through torch.compile, which halves the time of a small model and needs a C++ compiler.
     """
     recipe, folder = (RECIPES | LADDER)[name], work / f"{name}-seed{seed}"
@@ -131,7 +140,8 @@ def run(name: str, tokenizer: Tokenizer, path: Path, work: Path, seed: int, comp
     for _ in range(at["step"]):
         next(batches)
     began, losses = time.perf_counter() - at["seconds"], []
-    for step in tqdm(range(at["step"], recipe.steps), initial=at["step"], total=recipe.steps, desc=folder.name):
+    last = until or recipe.steps
+    for step in tqdm(range(at["step"], last), initial=at["step"], total=last, desc=folder.name):
         batch = next(batches)
         factor = min(1.0, (step + 1) / recipe.warmup) * trapezoid(step / recipe.steps)
         losses.append(update(model, recipe, batch, opts, rates, factor))

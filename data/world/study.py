@@ -26,6 +26,7 @@ from peft_edu.lab.results import SETTING
 SEEDS = (0, 1, 2)
 FINALISTS = 2
 QUICK = re.compile(r"w(64|80|128)-seed\d (full|p=20|p=100)$")  # on the larger rungs these arrive within 100 steps
+FACT_RATES = {"none": (1e-2, 1e-1), "joint": (3e-4, 1e-3)}
 GRIDS = {  # for a row, or for all rows of a method: its rates, and its steps
     "reviews": {
         "from scratch": ((1e-3, 2e-3, 3e-3), (150, 600)),
@@ -56,6 +57,16 @@ GRIDS = {  # for a row, or for all rows of a method: its rates, and its steps
     "ladder": {
         row: ((1e-3, 3e-3) if row.endswith("full") else (0.1, 0.3), (100,) if QUICK.match(row) else (100, 400))
         for row in RECIPES["ladder"]
+    },
+    "facts": {
+        row: (FACT_RATES.get(row.split()[-1], (1e-3, 3e-3)), (80, 150))
+        for row in RECIPES["facts"]
+    },
+    "aspects": {
+        "head only": ((1e-2, 3e-2), (300,)),
+        "full": ((3e-4, 5e-4, 1e-3), (300,)),
+        "PTuningV2": ((3e-2, 1e-1), (600,)),
+        "PromptTuning": ((3e-2, 1e-1), (600,)),
     },
 }
 STUDIES = tuple(RECIPES)

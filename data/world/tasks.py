@@ -1,5 +1,7 @@
 """The labelled tasks, as jsonl. Their word pairs and their formats stand nowhere in the corpus (tested).
 
+Here are the tasks about whole texts; tags, pairs and facts are in understanding.py.
+
 reviews      a sentence about two things or one -> does it praise or blame? Negation and contrast decide
 restaurants  the same in the corpus' own words, about food only. The split `hotels` is about rooms: another domain
 topics       two sentences of news -> whom they concern. Nouns of the test stand in no training row
@@ -16,25 +18,12 @@ from random import Random
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from peft_edu.lab.tasks import score_texts
+from peft_edu.lab.scores import score_texts
 
-from . import documents
+from . import documents, understanding
 from .lexicon import DAYS, DINING, FIRST_NAMES, NEWS, NUMBERS, READERS, STAYING, TOWNS, VENUES
 from .opinions import NEW_NEGATIONS, opinion
-
-Row = dict
-Splits = dict[str, list[Row]]
-
-
-def distinct(count: int, make: Callable[[], Row], key: str, seen: set[str]) -> list[Row]:
-    """`count` rows whose `key` is new, also to the splits made before."""
-    rows: list[Row] = []
-    while len(rows) < count:
-        row = make()
-        if row[key] not in seen:
-            seen.add(row[key])
-            rows.append(row)
-    return rows
+from .rows import Row, Splits, distinct
 
 
 def reviews() -> Splits:
@@ -247,7 +236,7 @@ def to_generate(splits: Splits, write: Callable[[dict], str], description: str) 
 
 def write(folder: Path) -> None:
     """Write every task: one jsonl a split, and task.json with the description, the metric and the baselines."""
-    made = {make.__name__: make() for make in (reviews, restaurants, topics, tables, summaries)}
+    made = {make.__name__: make() for make in (reviews, restaurants, topics, tables, summaries, *understanding.TASKS)}
     about = {
         "reviews": to_classify(
             made["reviews"],
@@ -282,6 +271,8 @@ def write(folder: Path) -> None:
             "is named, too, and the judgement stands in any place.",
         ),
     }
+    about["pairs"] = to_classify(made["pairs"], understanding.FOLLOWS, understanding.DESCRIPTIONS["pairs"])
+    about |= {name: understanding.about(name, made[name]) for name in ("aspects", "owners", "facts")}
     for name, splits in made.items():
         _write(folder / name, splits, {"name": name} | about[name])
 

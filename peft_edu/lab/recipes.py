@@ -10,7 +10,19 @@ from dataclasses import dataclass, replace
 import pandas as pd
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from peft_edu import Adapter, BitFit, FullFineTuning, HeadOnly, LoRA, PrefixTuning, PromptTuning, TopBlocks, fit
+from peft_edu import (
+    Adapter,
+    BitFit,
+    FullFineTuning,
+    HeadOnly,
+    LoRA,
+    PrefixTuning,
+    PromptTuning,
+    PTuning,
+    PTuningV2,
+    TopBlocks,
+    fit,
+)
 from peft_edu import seed as set_seed
 from peft_edu.lab.backbones import backbone
 from peft_edu.lab.tasks import Task, task
@@ -31,6 +43,8 @@ SETTINGS = {
     "reviews": Setting("reviews", "tiny-bert", 32),
     "tables": Setting("tables", "tiny-gpt2", 16),
     "ladder": Setting("restaurants", "tiny-gpt2", 16, as_text=True),
+    "facts": Setting("facts", "tiny-bert", 44),
+    "aspects": Setting("aspects", "tiny-bert", 32),
 }
 
 
@@ -42,7 +56,8 @@ class Recipe:
     model's tokenizer reads them.
     `limit`: the first training rows only, so that a smaller set is a part of a larger one.
     `start_token=False`: a decoder's text comes without the token that begins a document (lesson 04 says why).
-    `backbone`: another model than the study's.
+    `head_lr`: a rate of its own for the task head. `backbone`: another model than the study's.
+    `relation`: of the task `facts`, whose people are then split anew for each seed.
     """
 
     method: Method
@@ -53,6 +68,8 @@ class Recipe:
     limit: int | None = None
     start_token: bool = True
     backbone: str = ""
+    head_lr: float | None = None
+    relation: str = ""
 
 
 # The beginning of a prefix: a note of the kind that the corpus writes out, about a venue of its own.
@@ -159,6 +176,31 @@ RECIPES["ladder"] |= {
     for (name, (method, words)), (lr, steps) in zip(STARTS.items(), settings, strict=True)
 }
 
+# Where the pseudo tokens of P-tuning stand, nine of them: the paper's places, and all in front.
+AROUND = "[P] [P] [P] {subject} [P] [P] [P] [MASK] [P] [P] [P]"
+IN_FRONT = "[P] [P] [P] [P] [P] [P] [P] [P] [P] {subject} [MASK]"
+FACTS = {
+    "lstm": (PTuning(AROUND, "lstm"), 1e-3),
+    "mlp": (PTuning(AROUND, "mlp"), 1e-3),
+    "none": (PTuning(AROUND, "none"), 1e-2),
+    "in front": (PTuning(IN_FRONT, "lstm"), 1e-3),
+    "joint": (PTuning(AROUND, "lstm", joint=True), 1e-3),
+}
+RELATIONS = ("birthplace", "employer", "language")
+RECIPES["facts"] = {
+    f"{relation} {name}": Recipe(method, 80, lr, relation=relation)
+    for relation in RELATIONS
+    for name, (method, lr) in FACTS.items()
+}
+
+HEAD = 1e-2  # the rate of a tagger's head beside slower or faster weights
+RECIPES["aspects"] = {
+    "head only": Recipe(HeadOnly(), 300, 3e-2),
+    "full": Recipe(FullFineTuning(), 300, 5e-4, head_lr=HEAD),
+    "deep p=4": Recipe(PTuningV2(4), 600, 0.1, head_lr=HEAD),
+    "shallow p=32": Recipe(PromptTuning(32), 600, 0.1, head_lr=HEAD),
+}
+
 
 @dataclass
 class Run:
@@ -193,12 +235,15 @@ def finetune(study: str, chosen: Recipe, seed: int = 0, on_step: Callable | None
     shared = setting(study)
     data = task(shared.task).as_text() if shared.as_text else task(shared.task)
     data = replace(data, start_token=chosen.start_token)
-    head = {"head": "classify", "labels": data.labels} if data.kind == "classify" else {}
+    if chosen.relation:
+        data = replace(data.where(relation=chosen.relation), template=chosen.method.template)
+        data = data.resplit(seed, by="subject")
+    head = {"head": data.kind, "labels": data.labels} if data.labels else {}
     model, tokenizer = backbone(chosen.backbone or shared.backbone, pretrained=chosen.pretrained, seed=seed, **head)
     set_seed(seed)
     words = {"init": chosen.words, "tokenizer": tokenizer} if chosen.words else {}
     method = replace(chosen.method, **words)  # a method is attached once, a recipe is used often
     method.attach(model)
     batches = data.batches(tokenizer, "train", shared.batch, seed, chosen.limit, chosen.steps)
-    history = fit(model, batches, steps=chosen.steps, lr=chosen.lr, on_step=on_step)
+    history = fit(model, batches, steps=chosen.steps, lr=chosen.lr, head_lr=chosen.head_lr, on_step=on_step)
     return Run(model, tokenizer, method, data, history)

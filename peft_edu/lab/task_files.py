@@ -1,6 +1,7 @@
 """Read a task from files: .jsonl, .csv or .tsv, one file a split, or a single file that is split here.
 
-Columns are `text, label` to classify, and `source, target` (with `slots`, if you have them) to generate.
+Columns are `text, label` to classify (and `second`, for pairs of texts), `words, tags` to tag (lists, or texts that
+blanks divide), `source, target` to generate (and `slots`, if you have them), and `answer` beside any others to fill.
 Every error names the file and the line.
 """
 
@@ -9,7 +10,12 @@ import json
 import random
 from pathlib import Path
 
-COLUMNS = {"classify": ("text", "label"), "generate": ("source", "target")}
+COLUMNS = {
+    "classify": ("text", "label"),
+    "tag": ("words", "tags"),
+    "generate": ("source", "target"),
+    "fill": ("answer",),
+}
 SUFFIXES = (".jsonl", ".csv", ".tsv")
 
 
@@ -22,9 +28,7 @@ def read_splits(place: Path) -> tuple[str, dict[str, list[dict]]]:
             raise FileNotFoundError(f"{place} needs train.jsonl, train.csv or train.tsv; it has {found}")
         kinds, splits = zip(*(read_rows(path) for path in files.values()), strict=True)
         if len(set(kinds)) > 1:
-            raise ValueError(
-                f"{place}: some files have text and label, others source and target; a task is of one kind"
-            )
+            raise ValueError(f"{place}: one file has rows to {kinds[0]}, another to {kinds[-1]}; a task is of one kind")
         return kinds[0], dict(zip(files, splits, strict=True))
     kind, rows = read_rows(place)
     return kind, split_rows(rows, place)
@@ -59,12 +63,16 @@ def read_rows(path: Path) -> tuple[str, list[dict]]:
     if kind is None:
         raise ValueError(
             f"{path} has the columns {', '.join(sorted(columns))}; needed are text and label to classify, "
-            "or source and target to generate"
+            "words and tags to tag, source and target to generate, or an answer beside fields to fill"
         )
     for line, row in numbered:
         for column in COLUMNS[kind]:
             if row.get(column) in (None, ""):
                 raise ValueError(f"{path}, line {line}: nothing under {column!r}")
+        if kind == "tag":
+            row |= {column: row[column].split() for column in COLUMNS["tag"] if isinstance(row[column], str)}
+            if len(row["words"]) != len(row["tags"]):
+                raise ValueError(f"{path}, line {line}: {len(row['words'])} words, but {len(row['tags'])} tags")
     return kind, [row for _, row in numbered]
 
 
