@@ -52,6 +52,9 @@ def make_models(names: list[str], seeds: list[int], compiled: bool) -> None:
     paths = make_corpora()
     torch.set_num_threads(1)  # two runs side by side use two cores better than one
     for name in names:
+        if name in pretrain.EARLY:
+            make_early(name, paths, compiled)
+            continue
         recipe = (pretrain.RECIPES | pretrain.LADDER)[name]
         tokenizer = AutoTokenizer.from_pretrained(DATA / "models" / TOKENIZERS[recipe.family])
         runs = [pretrain.run(name, tokenizer, paths[recipe.mix], WORK, seed, compiled) for seed in seeds]
@@ -61,12 +64,21 @@ def make_models(names: list[str], seeds: list[int], compiled: bool) -> None:
             ship.ship_rung(name, runs, tokenizer, DATA / "models" / "ladder")
 
 
+def make_early(name: str, paths: dict[str, Path], compiled: bool) -> None:
+    """Pretrain a recipe's first seed as far as it takes."""
+    whole, step = pretrain.EARLY[name]
+    tokenizer = AutoTokenizer.from_pretrained(DATA / "models" / whole)
+    path = paths[pretrain.RECIPES[whole].mix]
+    run = pretrain.run(whole, tokenizer, path, WORK / "early", seed=0, compiled=compiled, until=step)
+    ship.ship_early(name, run, tokenizer, DATA / "models" / "early" / name)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m data.world", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("data", help="corpora, tokenizers and tasks, byte for byte")
     models = commands.add_parser("pretrain", help="the weights; hours, resumable")
-    every = [*pretrain.RECIPES, *pretrain.LADDER]
+    every = [*pretrain.RECIPES, *pretrain.LADDER, *pretrain.EARLY]
     models.add_argument("names", nargs="*", default=every, help="recipes (default: all)")
     models.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     models.add_argument("--compile", action="store_true", help="up to twice as fast; needs a C++ compiler")

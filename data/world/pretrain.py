@@ -86,6 +86,9 @@ LADDER = {
     for width in WIDTHS
 }
 
+# A recipe that is stopped when its facts are half learned, for lesson 05: name -> recipe and step.
+EARLY = {"tiny-bert-2500": ("tiny-bert", 2500)}
+
 
 def optimizers(model: PreTrainedModel, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the blocks, AdamW for embeddings, biases, norms and heads."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoModelForPreTraining, PreTrainedTokenizerBase
 
 from peft_edu.lab import pretraining_figure, style
 
@@ -133,3 +133,29 @@ Lesson 04 asks on them what prompt tuning needs: size, or the abilities that com
 
 License: Apache-2.0. They know a world that does not exist, and nothing of ours: for teaching only.
 """
+
+
+def ship_early(name: str, run: Path, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """A recipe's model before it was done, with what it could do then. No probe is asked of it."""
+    last = pd.read_csv(run / "probes.csv").iloc[-1]
+    AutoModelForPreTraining.from_pretrained(run).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    shares = ", ".join(f"{ability} {last[ability]:.2f}" for ability in probes_of(last))
+    card = f"""# {name}
+
+An early state of the pretraining of `{name.rpartition("-")[0]}` (seed {last.seed:.0f}): {last.step:,.0f} steps,
+{last.tokens / 1e6:.1f} million tokens. Its facts are half learned, which is what lesson 05 needs it for.
+
+Pretrained on: a small English world of reviews, visits, notes and biographies (see ../../../README.md)
+
+- shares of right answers: {shares}; held-out loss {last.held_out_loss:.3f}
+- made by `python -m data.world pretrain {name} --compile` with torch {torch.__version__}, transformers
+  {transformers.__version__}
+
+License: Apache-2.0. It knows a world that does not exist, and nothing of ours: for teaching only.
+"""
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def probes_of(log: pd.Series) -> list[str]:
+    return [name for name in log.index if name not in ("seed", "step", "tokens", "minutes", "loss", "held_out_loss")]
