@@ -38,6 +38,10 @@ def alone(q, k, v):
     return attend(q, k, v, k[:0], v[:0])
 
 
+def put_in(embeddings, ids, pseudo, which=lambda ids: -1 - ids):
+    return torch.where((ids < 0)[:, None], pseudo[which(ids.clamp(max=-1))], embeddings)
+
+
 def in_front(embeddings, prompt):
     return torch.cat([prompt.expand(len(embeddings), -1, -1), embeddings], 1)
 
@@ -57,6 +61,8 @@ SOLUTIONS = {
     "prefix.mask": lambda mask, length: pad(mask, (length, 0), value=1),
     "prompt.inputs": in_front,
     "prompt.labels": lambda labels, length: pad(labels, (length, 0), value=-100),
+    "p_tuning.put_in": put_in,
+    "p_tuning.answer": lambda logits, candidates: max(candidates, key=lambda each: logits[each]),
 }
 
 MISTAKES = [
@@ -180,6 +186,12 @@ MISTAKES = [
     ("prompt.labels", lambda labels, p: labels, "as long as before"),
     ("prompt.labels", lambda labels, p: pad(labels, (p, 0)), "guessed as token 0"),
     ("prompt.labels", lambda labels, p: pad(labels, (0, p), value=-100), "behind the text"),
+    ("p_tuning.put_in", lambda x, ids, pseudo: put_in(x, ids, pseudo, lambda ids: ids), "counts from the end"),
+    ("p_tuning.put_in", lambda x, ids, pseudo: put_in(x, ids, pseudo) + x * (ids < 0)[:, None], "in its place"),
+    ("p_tuning.put_in", lambda x, ids, pseudo: x.masked_scatter((ids < 0)[:, None], pseudo), "by their order"),
+    ("p_tuning.answer", lambda logits, candidates: logits.argmax(), "no candidate"),
+    ("p_tuning.answer", lambda logits, candidates: logits[candidates].argmax(), "the place of the answer"),
+    ("p_tuning.answer", lambda logits, candidates: candidates[0], "the first candidate"),
 ]
 
 

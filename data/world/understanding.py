@@ -8,13 +8,14 @@ facts    a person and a relation -> the object, among all objects of the relatio
 
 import re
 from collections import Counter
+from collections.abc import Callable, Hashable
 from random import Random
 
 from peft_edu.lab.scores import score_tags
 
 from . import documents
 from .lexicon import DINING, FIRST_NAMES, SHARED, STAYING, THINGS
-from .opinions import capital, clause
+from .opinions import NEW_NEGATIONS, capital, clause
 from .people import PEOPLE
 from .rows import Row, Splits, distinct
 
@@ -44,14 +45,14 @@ def aspects() -> Splits:
         things = r.sample(r.choice([DINING, STAYING]) + SHARED, 3)
         praised = [r.randint(0, 1) for _ in things]
         x, y, z = (
-            clause(r, polarity, thing, negation=0.4, conjoin=0.0, reserved=True)
+            clause(r, polarity, thing, negation=0.5, conjoin=0.0, reserved=True, negations=NEW_NEGATIONS)
             for thing, polarity in zip(things, praised, strict=True)
         )
         both = r.choice(SAME if praised[0] == praised[1] else OPPOSITE).format(x=x, y=y)
         text = capital(r.choice(THIRD[praised[1] == praised[2]]).format(both=both, z=z)) + "."
         return tagged(text, dict(zip(things, map(("CRITICISED", "PRAISED").__getitem__, praised), strict=True)))
 
-    return _splits(row, "words")
+    return _splits(row, "words", train=1000)
 
 
 def owners() -> Splits:
@@ -94,9 +95,9 @@ def pairs() -> Splits:
     return _splits(row, "text")
 
 
-def _splits(row, key: str) -> Splits:
-    seen: set = set()
-    return {split: distinct(count, row, key, seen) for split, count in SIZES.items()}
+def _splits(row: Callable[[], Row], key: str, **sizes: int) -> Splits:
+    seen: set[Hashable] = set()
+    return {split: distinct(count, row, key, seen) for split, count in (SIZES | sizes).items()}
 
 
 TEMPLATES = {  # written by hand, the good and the clumsy: in words of the corpus, but none of its sentences
@@ -166,8 +167,9 @@ def usual_answers(splits: Splits) -> float:
 
 
 DESCRIPTIONS = {
-    "aspects": "Three things are judged in one sentence: which are praised, which criticised? Four in ten judgements "
-    "are negated, and no thing is praised more often than another, so its tag must be read off its own clause.",
+    "aspects": "Three things are judged in one sentence: which are praised, which criticised? Half of the judgements "
+    "are negated, in words that the corpus does not have, and no thing is praised more often than another: its tag "
+    "must be read off its own clause.",
     "owners": "Something changes hands twice: who had it first, who then, who has it at last? Sixteen forms of the "
     "sentence, active and passive, put the names in any order.",
     "pairs": "Something changes hands. Does the second sentence follow from the first? In half of the pairs it has "

@@ -21,6 +21,7 @@ from peft_edu.lab.pretraining import ladder, pretraining_figure, pretraining_log
 from peft_edu.lab.recipes import finetune, recipe
 from peft_edu.lab.results import averages, results, scores, stored
 from peft_edu.lab.tasks import task
+from peft_edu.lab.template_card import TemplateCard
 from peft_edu.lab.widgets import TrainerCard
 
 # HF peft 0.21 asks transformers 5.23 for a name that is going to change: nothing that a learner can mend.
@@ -36,6 +37,7 @@ __all__ = [
     "PrefixCard",
     "PromptCard",
     "RankCard",
+    "TemplateCard",
     "TrainerCard",
     "architecture",
     "averages",

@@ -184,21 +184,25 @@ FACTS = {
     "mlp": (PTuning(AROUND, "mlp"), 1e-3),
     "none": (PTuning(AROUND, "none"), 1e-2),
     "in front": (PTuning(IN_FRONT, "lstm"), 1e-3),
-    "joint": (PTuning(AROUND, "lstm", joint=True), 1e-3),
+    "joint": (PTuning(AROUND, "lstm", joint=True), 3e-4),
 }
 RELATIONS = ("birthplace", "employer", "language")
 RECIPES["facts"] = {
-    f"{relation} {name}": Recipe(method, 80, lr, relation=relation)
+    f"{relation} {name}{few}": Recipe(method, 40, lr, relation=relation, limit=limit)
     for relation in RELATIONS
     for name, (method, lr) in FACTS.items()
+    for few, limit in (("", None), (", n=5", 5))  # all 44 people, or five of them
 }
 
 HEAD = 1e-2  # the rate of a tagger's head beside slower or faster weights
+JUDGED = "The soup was good but the bed was bad, and the staff was not nice."  # what prompts may start from
 RECIPES["aspects"] = {
     "head only": Recipe(HeadOnly(), 300, 3e-2),
     "full": Recipe(FullFineTuning(), 300, 5e-4, head_lr=HEAD),
     "deep p=4": Recipe(PTuningV2(4), 600, 0.1, head_lr=HEAD),
+    "deep p=4, words": Recipe(PTuningV2(4), 600, 0.1, head_lr=HEAD, words=JUDGED),
     "shallow p=32": Recipe(PromptTuning(32), 600, 0.1, head_lr=HEAD),
+    "shallow p=32, words": Recipe(PromptTuning(32), 600, 0.1, head_lr=HEAD, words=JUDGED),
 }
 
 

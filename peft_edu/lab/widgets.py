@@ -25,9 +25,11 @@ _TRAINING = threading.Lock()  # one training at a time: two would share the core
 class Card:
     """The base of all cards. A subclass gives `state`, `measure`, `words`, `alt` and `draw`."""
 
+    inches = style.HEIGHT  # of the figure, whatever it shows
+
     def __init__(self, title: str, controls: Mapping[str, widgets.Widget], trainer: "Trainer | None" = None):
         self.controls, self.trainer = dict(controls), trainer
-        self.result, self.image = widgets.HTML(), _reserved_image()
+        self.result, self.image = widgets.HTML(), _reserved_image(self.inches)
         self._drawn: dict[Hashable, bytes] = {}
         row = [*self.controls.values(), *(trainer.buttons if trainer else ())]
         rest = [trainer.progress, trainer.status, trainer.image] if trainer else []
