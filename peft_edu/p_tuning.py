@@ -10,6 +10,7 @@ Liu et al. 2021, https://arxiv.org/abs/2103.10385, section 2.
 """
 
 import re
+from collections import OrderedDict
 from dataclasses import dataclass, replace
 
 import torch
@@ -69,13 +70,13 @@ class BiLSTM(nn.LSTM):
         return super().forward(x)[0]
 
 
-def _mlp(width: int) -> list[nn.Module]:
-    return [nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width)]
+def _mlp(width: int) -> dict[str, nn.Module]:
+    return {"in": nn.Linear(width, width), "relu": nn.ReLU(), "out": nn.Linear(width, width)}
 
 
 ENCODERS = {
-    "lstm": lambda width: nn.Sequential(BiLSTM(width), *_mlp(width)),
-    "mlp": lambda width: nn.Sequential(*_mlp(width)),
+    "lstm": lambda width: nn.Sequential(OrderedDict(lstm=BiLSTM(width), **_mlp(width))),
+    "mlp": lambda width: nn.Sequential(OrderedDict(_mlp(width))),
     "none": lambda width: nn.Identity(),
 }
 

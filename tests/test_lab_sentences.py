@@ -28,8 +28,8 @@ def test_a_long_sentence_is_broken_into_lines_that_fit(name):
     boxes, texts = drawn(figure)
     width, height = figure.get_size_inches() * style.DPI
     assert len(boxes) == len(LONG) and texts.count("soup") == 1 and "praised" in texts
-    assert all(0 <= box.get_x() and box.get_x() + box.get_width() <= width for box in boxes)
-    assert all(0 <= box.get_y() and box.get_y() + box.get_height() <= height for box in boxes)
+    assert all(box.get_x() >= 0 and box.get_x() + box.get_width() <= width for box in boxes)
+    assert all(box.get_y() >= 0 and box.get_y() + box.get_height() <= height for box in boxes)
     assert len({box.get_y() for box in boxes}) > 1
 
 

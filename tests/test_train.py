@@ -262,6 +262,20 @@ def test_the_command_line_trains_measures_and_saves(tmp_path, monkeypatch, capsy
     assert attached(load(model, tmp_path / "out")) == LoRA(rank=2, targets=("query", "key"))
 
 
+@pytest.mark.parametrize(
+    "name, method, metric",
+    [
+        ("owners", "PTuningV2 length=2", "f1"),
+        ("pairs", "HeadOnly", "accuracy"),
+        ("facts", "PTuning encoder=mlp", "accuracy"),
+    ],
+)
+def test_the_command_line_knows_every_kind_of_task(name, method, metric, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", f"train --backbone tiny-bert --task {name} --steps 2 --method {method}".split())
+    main()
+    assert re.search(rf"test {metric} 0\.\d+", capsys.readouterr().out)
+
+
 def test_the_command_line_refuses_a_place_to_save_before_it_trains(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("mine")
     arguments = f"--backbone none --task none --out {tmp_path}/file/out"

@@ -250,3 +250,10 @@ def test_a_rung_can_do_what_its_log_says(rung):
     model, tokenizer = backbone(f"ladder/{rung}")
     for ability, share in probes.probe(model, tokenizer, "decoder", count=100).items():
         assert abs(share - ladder().loc[rung, ability]) < 0.15, ability  # other questions, and float32
+
+
+@pytest.mark.parametrize("name", pretrain.EARLY)
+def test_an_early_state_knows_half_of_the_facts(name):
+    whole, _ = pretrain.EARLY[name]
+    found = probes.probe(*backbone(f"early/{name}"), pretrain.RECIPES[whole].mix, count=100)
+    assert all(0.35 < found[relation] < 0.7 for relation in probes.FACTS)

@@ -2,6 +2,7 @@
 
 from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, ArgumentTypeError
 from ast import literal_eval
+from dataclasses import replace
 
 from peft_edu import count, fit, save, seed
 from peft_edu.checkpoint import LEARNED, RECIPE, make_method
@@ -44,11 +45,13 @@ def main() -> None:
 
     from peft_edu.lab import backbone, task  # here, so that the core does not need the lab
 
+    method = make_method(options.method, dict(options.fields), "the command line")
     data = task(options.task)
-    head = {"head": "classify", "labels": data.labels} if data.kind == "classify" else {}
-    model, tokenizer = backbone(options.backbone, **head)
+    if data.kind == "fill":
+        data = replace(data, template=getattr(method, "template", data.template))
+    model, tokenizer = backbone(options.backbone, **({"head": data.kind, "labels": data.labels} if data.labels else {}))
     seed(options.seed)
-    make_method(options.method, dict(options.fields), "the command line").attach(model)
+    method.attach(model)
     print(count(model))
     batches = data.batches(tokenizer, "train", size=options.batch_size, seed=options.seed)
     history = fit(model, batches, steps=options.steps, lr=options.lr)

@@ -133,6 +133,12 @@ class Card:
         for key in keys or ["ArrowRight"]:
             handle.press(key)
 
+    def type(self, box, text):
+        """Put a number or words into the box of this label, and leave it."""
+        field = self.shown.locator(".widget-inline-hbox").filter(has_text=box).locator("input").first
+        field.fill(str(text))
+        field.press("Enter")
+
     def press(self, button):
         self.shown.get_by_role("button", name=button).click()
 

@@ -36,11 +36,30 @@ def test_a_lesson_with_a_card(open_lesson, name, title, slider):
     lesson.no_errors()
 
 
+def test_a_template_is_put_together(open_lesson):
+    lesson = open_lesson("05_p_tuning_v1")
+    lesson.run_all(seconds=300)
+    assert lesson.commit_every_guess() >= 3
+    card = lesson.card("Where the pseudo tokens stand")
+    for place, number, total in (("before", 0, 6), ("between", 1, 4), ("after", 2, 3)):
+        with card.changing("text", "figure"):
+            card.type(place, number)
+        card.wait_for(f"{total} pseudo tokens")
+    with card.changing("figure"):
+        card.type("words", "is a native of")
+    train_and_stop(card, "05_card")
+    lesson.no_errors()
+
+
 def use(card, slider, name):
     """Every position that a hand reaches first, then a training that is stopped."""
     for key in ("ArrowRight", "Home", "End", "ArrowLeft"):
         with card.changing("text", "figure"):
             card.move(slider, key)
+    train_and_stop(card, name)
+
+
+def train_and_stop(card, name):
     card.press("train")
     card.wait_for("loss")
     card.screenshot(f"{name}_training")
