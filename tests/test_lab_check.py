@@ -42,6 +42,17 @@ def put_in(embeddings, ids, pseudo, which=lambda ids: -1 - ids):
     return torch.where((ids < 0)[:, None], pseudo[which(ids.clamp(max=-1))], embeddings)
 
 
+def align(word_ids, tags, special=-100):
+    starts = [word is not None and word != before for word, before in zip(word_ids, [None, *word_ids], strict=False)]
+    return [
+        special if word is None else tags[word] if first else -100 for word, first in zip(word_ids, starts, strict=True)
+    ]
+
+
+def f1(given, right):
+    return 2 * len(given & right) / (len(given) + len(right))
+
+
 def in_front(embeddings, prompt):
     return torch.cat([prompt.expand(len(embeddings), -1, -1), embeddings], 1)
 
@@ -62,6 +73,8 @@ SOLUTIONS = {
     "prompt.inputs": in_front,
     "prompt.labels": lambda labels, length: pad(labels, (length, 0), value=-100),
     "p_tuning.put_in": put_in,
+    "p_tuning_v2.align": align,
+    "p_tuning_v2.f1": f1,
     "p_tuning.answer": lambda logits, candidates: max(candidates, key=lambda each: logits[each]),
 }
 
@@ -192,6 +205,16 @@ MISTAKES = [
     ("p_tuning.answer", lambda logits, candidates: logits.argmax(), "no candidate"),
     ("p_tuning.answer", lambda logits, candidates: logits[candidates].argmax(), "the place of the answer"),
     ("p_tuning.answer", lambda logits, candidates: candidates[0], "the first candidate"),
+    ("p_tuning_v2.align", lambda ids, tags: [-100 if i is None else tags[i] for i in ids], "every token of a word"),
+    ("p_tuning_v2.align", lambda ids, tags: align(ids[::-1], tags)[::-1], "the last token of a word"),
+    ("p_tuning_v2.align", lambda ids, tags: align(ids, tags, special=0), "special tokens are asked for"),
+    ("p_tuning_v2.align", lambda ids, tags: tags, "3 entries for 8 tokens"),
+    ("p_tuning_v2.align", lambda ids, tags: None, "expected a list"),
+    ("p_tuning_v2.f1", lambda given, right: len(given & right) / len(given), "the precision"),
+    ("p_tuning_v2.f1", lambda given, right: len(given & right) / len(right), "the recall"),
+    ("p_tuning_v2.f1", lambda given, right: (1 / len(given) + 1 / len(right)) / 2, "the mean of"),
+    ("p_tuning_v2.f1", lambda given, right: len(given & right) / len(given | right), "the union"),
+    ("p_tuning_v2.f1", lambda given, right: f1(given, right) if given else 1.0, "where nothing is given"),
 ]
 
 

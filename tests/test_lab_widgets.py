@@ -8,9 +8,21 @@ import torch
 from lab_models import bert_classifier, gpt2
 from PIL import Image
 
-from peft_edu import Adapter, FullFineTuning, HeadOnly, LoRA, PrefixTuning, PromptTuning, TopBlocks, count, fit
+from peft_edu import (
+    Adapter,
+    FullFineTuning,
+    HeadOnly,
+    LoRA,
+    PrefixTuning,
+    PromptTuning,
+    PTuningV2,
+    TopBlocks,
+    count,
+    fit,
+)
 from peft_edu.lab import (
     BottleneckCard,
+    DepthCard,
     FreezingCard,
     PrefixCard,
     PromptCard,
@@ -70,6 +82,19 @@ def test_the_other_cards_count_what_attaching_counts(kind, setting):
         assert size.trainable == count(attached.attach(model)).trainable
         assert f"{size.trainable:,}" in card.result.value and f"{size.trainable:,}" in str(card)
     assert str(setting) in card.figure().get_suptitle()
+
+
+def test_the_depth_card_counts_prompts_from_the_top():
+    card = DepthCard(gpt2(), {1: [60.0], 2: [70.0]}, "score")
+    deepest = card.controls["slider"].max
+    for n in (1, deepest):
+        card.controls["slider"].value = n
+        for size, model in zip(card.measure(n)[1], (gpt2(), architecture("gpt2-medium")), strict=True):
+            depth = model.config.n_layer
+            prompts = PTuningV2(card.length, layers=range(depth - n, depth)).attach(model)
+            assert size.trainable == count(prompts).trainable and f"{size.trainable:,}" in card.result.value
+        drawn = [patch for patch in card.figure().axes[0].patches if patch.get_facecolor()[:3] != (1, 1, 1)]
+        assert len(drawn) == n
 
 
 def test_the_prefix_card_shows_what_training_made_of_the_attention():

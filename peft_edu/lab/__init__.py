@@ -7,7 +7,7 @@ from peft_edu.lab import exercises  # noqa: F401 (importing them is what puts th
 from peft_edu.lab.architectures import architecture
 from peft_edu.lab.attention_mass import prefix_mass
 from peft_edu.lab.backbones import backbone, card, complete
-from peft_edu.lab.cards import BottleneckCard, FreezingCard, PrefixCard, PromptCard, RankCard
+from peft_edu.lab.cards import BottleneckCard, DepthCard, FreezingCard, PrefixCard, PromptCard, RankCard
 from peft_edu.lab.check import check
 from peft_edu.lab.display import show
 from peft_edu.lab.installation import self_check
@@ -33,6 +33,7 @@ logging.getLogger("transformers.modeling_utils").addFilter(
 
 __all__ = [
     "BottleneckCard",
+    "DepthCard",
     "FreezingCard",
     "PrefixCard",
     "PromptCard",

@@ -8,7 +8,7 @@ from statistics import fmean
 from matplotlib.figure import Figure
 from transformers import PreTrainedModel
 
-from peft_edu import Adapter, FullFineTuning, LoRA, PrefixTuning, PromptTuning, TopBlocks, count
+from peft_edu import Adapter, FullFineTuning, LoRA, PrefixTuning, PromptTuning, PTuningV2, TopBlocks, count
 from peft_edu.anatomy import blocks, linear_maps
 from peft_edu.checkpoint import Count
 from peft_edu.lab import model_map, plots
@@ -197,6 +197,33 @@ class PromptCard(SizeCard):
         depth, width = len(blocks(self.model)), self.model.config.hidden_size
         title = f"Length {length}: {length} × {width} numbers at the input, and nothing above it is trained"
         return plots.virtual_tokens(length, self.text, depth, title, {}, self.scores, self.score_name, deep=False)
+
+
+class DepthCard(SizeCard):
+    """P-tuning v2 in the top layers: in how many of them there are prompts of `length` positions."""
+
+    title, name, start, text, length = "Layers with prompts, from the top", "layers", 1, 30, 8
+
+    def __init__(self, model: PreTrainedModel, *args, **kwargs):
+        self.largest = len(blocks(model))
+        super().__init__(model, *args, **kwargs)
+
+    def top(self, model: PreTrainedModel, n: int) -> tuple[int, ...]:
+        depth = len(blocks(model))
+        return tuple(range(depth - n, depth))
+
+    def counted(self, model: PreTrainedModel, n: int) -> Count:
+        return count(PTuningV2(self.length, layers=self.top(model, n)).attach(deepcopy(model)))
+
+    def says(self, n: int) -> str:
+        return f"Prompts of {self.length} positions in the top {n} of {self.largest} layers."
+
+    def picture(self, n: int) -> Figure:
+        title = f"The top {n} of {self.largest} layers have prompts; the others attend to the text alone"
+        layers = self.top(self.model, n)
+        return plots.virtual_tokens(
+            self.length, self.text, self.largest, title, {}, self.scores, self.score_name, layers=layers
+        )
 
 
 class FreezingCard(Card):

@@ -1,6 +1,6 @@
 """Figures from numbers: each function takes numbers and the title that states the finding, and returns a Figure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean
 
 import numpy as np
@@ -224,11 +224,13 @@ def virtual_tokens(
     scores: Mapping[int, Seeds] = {},
     score_name: str = "",
     deep: bool = True,
+    layers: Collection[int] | None = None,
 ) -> Figure:
     """What every layer attends to: virtual tokens (teal) before the text's own (white), to scale.
 
-    A prefix is trained in every layer, a prompt at the input alone (`deep=False`). Beside them the share of attention
-    that each layer pays to the prefix, one mark a series, and the scores of a stored sweep with this length marked.
+    A prefix is trained in every layer, or in these `layers`; a prompt at the input alone (`deep=False`). Beside them
+    the share of attention that each layer pays to the prefix, one mark a series, and the scores of a stored sweep with
+    this length, or number of layers, marked.
     """
     figure, axes = style.sheet(title)
     left, right, bottom, step = 84, 310 if masses else 505, 96, 190 / depth
@@ -239,7 +241,8 @@ def virtual_tokens(
         shared = {"linewidth": min(0.8, cell / 4), "edgecolor": style.MUTED}
         trained = deep or layer == 0
         face = style.VIRTUAL if trained else style.PAPER  # else it is what the layer below makes of it
-        axes.add_patch(Rectangle((left, y), cell * length, height, facecolor=face, edgecolor=style.VIRTUAL))
+        if layers is None or layer in layers:
+            axes.add_patch(Rectangle((left, y), cell * length, height, facecolor=face, edgecolor=style.VIRTUAL))
         for i in range(length, length + text):
             axes.add_patch(Rectangle((left + cell * i, y), cell, height, facecolor=style.PAPER, **shared))
     axes.text(
@@ -254,7 +257,8 @@ def virtual_tokens(
     if masses:
         _masses(axes, masses, [bottom + layer * step + height / 2 for layer in range(depth)])
     if scores:
-        _marked_scores(axes, scores, length, score_name, "length")
+        here, name = (length, "length") if layers is None else (len(layers), "layers")
+        _marked_scores(axes, scores, here, score_name, name)
     return figure
 
 
