@@ -62,12 +62,6 @@ GRIDS = {  # for a row, or for all rows of a method: its rates, and its steps
         row: (FACT_RATES.get(row.split()[1].rstrip(","), (1e-3, 3e-3)), (20, 40))
         for row in RECIPES["facts"]
     },
-    "aspects": {
-        "head only": ((1e-2, 3e-2), (300,)),
-        "full": ((3e-4, 5e-4, 1e-3), (300, 600)),
-        "PTuningV2": ((3e-2, 1e-1), (600,)),
-        "PromptTuning": ((3e-2, 1e-1), (600,)),
-    },
 }
 STUDIES = tuple(RECIPES)
 KEY = ["row", "seed", "lr", "steps"]

@@ -19,7 +19,6 @@ from peft_edu import (
     PrefixTuning,
     PromptTuning,
     PTuning,
-    PTuningV2,
     TopBlocks,
     fit,
 )
@@ -44,7 +43,6 @@ SETTINGS = {
     "tables": Setting("tables", "tiny-gpt2", 16),
     "ladder": Setting("restaurants", "tiny-gpt2", 16, as_text=True),
     "facts": Setting("facts", "tiny-bert", 44),
-    "aspects": Setting("aspects", "tiny-bert", 32),
 }
 
 
@@ -179,30 +177,41 @@ RECIPES["ladder"] |= {
 # Where the pseudo tokens of P-tuning stand, nine of them: the paper's places, and all in front.
 AROUND = "[P] [P] [P] {subject} [P] [P] [P] [MASK] [P] [P] [P]"
 IN_FRONT = "[P] [P] [P] [P] [P] [P] [P] [P] [P] {subject} [MASK]"
-FACTS = {
-    "lstm": (PTuning(AROUND, "lstm"), 1e-3),
-    "mlp": (PTuning(AROUND, "mlp"), 1e-3),
-    "none": (PTuning(AROUND, "none"), 1e-2),
-    "in front": (PTuning(IN_FRONT, "lstm"), 1e-3),
-    "joint": (PTuning(AROUND, "lstm", joint=True), 3e-4),
+FACT_METHODS = {
+    "lstm": PTuning(AROUND, "lstm"),
+    "mlp": PTuning(AROUND, "mlp"),
+    "none": PTuning(AROUND, "none"),
+    "in front": PTuning(IN_FRONT, "lstm"),
+    "joint": PTuning(AROUND, "lstm", joint=True),
 }
-RELATIONS = ("birthplace", "employer", "language")
+FACTS = {  # rate and steps, with all 44 people and with five of them
+    "birthplace": {
+        "lstm": ((0.003, 40), (0.003, 40)),
+        "mlp": ((0.001, 40), (0.001, 20)),
+        "none": ((0.1, 40), (0.1, 40)),
+        "in front": ((0.003, 40), (0.003, 40)),
+        "joint": ((0.0003, 40), (0.0003, 40)),
+    },
+    "employer": {
+        "lstm": ((0.003, 40), (0.001, 40)),
+        "mlp": ((0.001, 40), (0.001, 40)),
+        "none": ((0.01, 40), (0.1, 20)),
+        "in front": ((0.003, 40), (0.003, 40)),
+        "joint": ((0.0003, 40), (0.001, 20)),
+    },
+    "language": {
+        "lstm": ((0.003, 20), (0.003, 20)),
+        "mlp": ((0.001, 40), (0.003, 20)),
+        "none": ((0.01, 40), (0.1, 40)),
+        "in front": ((0.003, 40), (0.003, 20)),
+        "joint": ((0.0003, 20), (0.0003, 20)),
+    },
+}
 RECIPES["facts"] = {
-    f"{relation} {name}{few}": Recipe(method, 40, lr, relation=relation, limit=limit)
-    for relation in RELATIONS
-    for name, (method, lr) in FACTS.items()
-    for few, limit in (("", None), (", n=5", 5))  # all 44 people, or five of them
-}
-
-HEAD = 1e-2  # the rate of a tagger's head beside slower or faster weights
-JUDGED = "The soup was good but the bed was bad, and the staff was not nice."  # what prompts may start from
-RECIPES["aspects"] = {
-    "head only": Recipe(HeadOnly(), 300, 3e-2),
-    "full": Recipe(FullFineTuning(), 300, 5e-4, head_lr=HEAD),
-    "deep p=4": Recipe(PTuningV2(4), 600, 0.1, head_lr=HEAD),
-    "deep p=4, words": Recipe(PTuningV2(4), 600, 0.1, head_lr=HEAD, words=JUDGED),
-    "shallow p=32": Recipe(PromptTuning(32), 600, 0.1, head_lr=HEAD),
-    "shallow p=32, words": Recipe(PromptTuning(32), 600, 0.1, head_lr=HEAD, words=JUDGED),
+    f"{relation} {name}{few}": Recipe(FACT_METHODS[name], steps, lr, relation=relation, limit=limit)
+    for relation, settings in FACTS.items()
+    for name, both in settings.items()
+    for (few, limit), (lr, steps) in zip((("", None), (", n=5", 5)), both, strict=True)
 }
 
 
