@@ -84,7 +84,7 @@ def test_it_trains_the_template_that_stands_there(card):
     card.controls["before"].value = 1
     card.trainer.start.click()
     card.trainer.thread.join(10)
-    assert seen == [card.template()] and "done" in card.trainer.status.value
+    assert seen == [card.template()] and "1+3+3: <b>done</b>" in card.trainer.status.value
 
 
 def test_a_figure_of_its_own_size(card):

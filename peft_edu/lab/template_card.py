@@ -30,13 +30,18 @@ class TemplateCard(Card):
                                          layout=widgets.Layout(width="250px"))  # fmt: skip
         for control in controls.values():
             control.style.description_width = "initial"
-        trainer = Trainer(lambda on_step: train(self.template(), on_step), lambda: steps, self.template)
+        trainer = Trainer(lambda on_step: train(self.template(), on_step), lambda: steps, self.short)
         super().__init__("Where the pseudo tokens stand", controls, trainer)
 
     def template(self) -> str:
         before, between, after, words = self.state()
         pieces = [*[PSEUDO] * before, "{subject}", words.strip(), *[PSEUDO] * between, MASK, *[PSEUDO] * after]
         return " ".join(filter(None, pieces))
+
+    def short(self) -> str:
+        """The template's name beside its curve."""
+        before, between, after, words = self.state()
+        return f"{before}+{between}+{after} {words.strip()}".strip()
 
     def state(self) -> Hashable:
         return tuple(self.controls[name].value for name in (*PLACES, "words"))
