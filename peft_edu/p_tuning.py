@@ -2,7 +2,7 @@
 
     e_1, ..., e_n = MLP(BiLSTM(x_1, ..., x_n))        x_i (d) trained; e_i (d) is what the model reads
 
-    "[P] [P] {subject} [P] [MASK] ."   ->   e_1 e_2 Rosa Balford e_3 [MASK] .
+    "[P] [P] {subject} [P] [MASK] ."   ->   e_1 e_2 Georg Balford e_3 [MASK] .
 
 Pseudo tokens are tokens of the text like any other, but not of the vocabulary: the first has the id -1, the second -2.
 

@@ -26,7 +26,7 @@ from peft_edu.lab.results import SETTING
 SEEDS = (0, 1, 2)
 FINALISTS = 2
 QUICK = re.compile(r"w(64|80|128)-seed\d (full|p=20|p=100)$")  # on the larger rungs these arrive within 100 steps
-FACT_RATES = {"none": (1e-2, 1e-1), "joint": (3e-4, 1e-3)}  # and of those with an encoder
+FACT_RATES = dict.fromkeys(("lstm", "mlp", "in front"), (1e-3, 3e-3)) | {"none": (1e-2, 1e-1), "joint": (3e-4, 1e-3)}
 GRIDS = {  # for a row, or for all rows of a method: its rates, and its steps
     "reviews": {
         "from scratch": ((1e-3, 2e-3, 3e-3), (150, 600)),
@@ -59,8 +59,7 @@ GRIDS = {  # for a row, or for all rows of a method: its rates, and its steps
         for row in RECIPES["ladder"]
     },
     "facts": {
-        row: (FACT_RATES.get(row.split()[1].rstrip(","), (1e-3, 3e-3)), (20, 40))
-        for row in RECIPES["facts"]
+        row: (FACT_RATES[row.partition(" ")[2].removesuffix(", n=5")], (20, 40)) for row in RECIPES["facts"]
     },
 }
 STUDIES = tuple(RECIPES)
