@@ -4,10 +4,11 @@ import pandas as pd
 import pytest
 
 from data.world import study
-from peft_edu import PrefixTuning
+from peft_edu import PrefixTuning, PromptTuning, PTuning
 from peft_edu.lab import averages, finetune, recipe, recipes, results, scores, stored
 from peft_edu.lab.recipes import RECIPES, Recipe
 from peft_edu.lab.results import winners
+from peft_edu.lab.settings import Setting
 
 COLUMNS = [
     "task",
@@ -90,11 +91,26 @@ def test_a_recipe_says_what_a_prefix_starts_from_and_which_rows_it_sees(monkeypa
     assert all(example["input_ids"][0] != tokenizer.bos_token_id for example in batches.examples)
 
 
+def test_a_recipe_may_be_about_another_task_than_its_study(monkeypatch):
+    monkeypatch.setattr(recipes, "fit", lambda *arguments, **settings: None)
+    own = Setting("owners", "tiny-bert", 8)
+    run = finetune("reviews", Recipe(PromptTuning(2), steps=1, lr=0.1, setting=own))
+    assert run.data.name == "owners" and run.model.config.num_labels == len(run.data.labels)
+    asked = Recipe(
+        PTuning("[P] {text} [P] [MASK]"),
+        steps=1,
+        lr=0.1,
+        setting=Setting("reviews", "tiny-bert", 8, answers=("bad", "good")),
+    )
+    run = finetune("deep", asked)
+    assert run.data.kind == "fill" and run.data.template == "[P] {text} [P] [MASK]"
+
+
 @pytest.mark.parametrize("task", study.STUDIES)
 def test_the_stored_study_is_complete(task):
     runs = stored(task)
     found = set(runs[study.KEY].itertuples(index=False, name=None))
-    assert found == set(study.candidates(task)) | set(study.repeats(runs))
+    assert found == set(study.candidates(task)) | set(study.repeats(task, runs))
     beside = {"exact", "name"} if task == "tables" else set()
     assert set(runs.columns) == {*COLUMNS, *beside} and not runs.isna().any(axis=None)
 

@@ -153,6 +153,24 @@ def test_a_model_that_has_learned_the_table_scores_one(tables, writer):
     assert tables.metric == "slots"
 
 
+def test_a_label_can_be_a_word_in_a_gap():
+    reviews, (_, tokenizer) = task("reviews"), backbone("tiny-bert")
+    words = ["bad", "good"]
+    filled = replace(reviews.as_fill(words), template="{text} It was [MASK].")
+    assert filled.kind == "fill" and filled.candidates == words and filled.splits.keys() == reviews.splits.keys()
+    for row, asked in zip(reviews.rows("train"), filled.rows("train"), strict=True):
+        assert asked["text"] == row["text"] and asked["answer"] == words[row["label"]]
+    example = filled.batches(tokenizer, "train").examples[0]
+    wanted = [label for label in example["labels"] if label != -100]
+    assert tokenizer.decode(wanted) == filled.rows("train")[0]["answer"]
+
+
+@pytest.mark.parametrize(("name", "words"), [("reviews", ["bad"]), ("owners", ["a", "b", "c", "d"])])
+def test_as_many_words_as_labels(name, words):
+    with pytest.raises(ValueError, match=f"{name} is of the kind .* the words are"):
+        task(name).as_fill(words)
+
+
 def test_labels_can_be_written_as_text(reviews):
     as_text = reviews.as_text()
     assert as_text.kind == "generate" and as_text.metric == "exact" and as_text.splits.keys() == reviews.splits.keys()

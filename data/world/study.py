@@ -20,14 +20,14 @@ import transformers
 from tqdm import tqdm
 
 from peft_edu import count
-from peft_edu.lab.recipes import RECIPES, SETTINGS, Recipe, Run, finetune
+from peft_edu.lab.recipes import RECIPES, Recipe, Run, finetune, setting
 from peft_edu.lab.results import SETTING
 
 SEEDS = (0, 1, 2)
-FINALISTS = 2
+FINALISTS = {"aspects": 1, "deep": 1, "methods": 1}  # how many settings of a row get the other seeds, if not 2
 QUICK = re.compile(r"w(64|80|128)-seed\d (full|p=20|p=100)$")  # on the larger rungs these arrive within 100 steps
 FACT_RATES = dict.fromkeys(("lstm", "mlp", "in front"), (1e-3, 3e-3)) | {"none": (1e-2, 1e-1), "joint": (3e-4, 1e-3)}
-GRIDS = {  # for a row, or for all rows of a method: its rates, and its steps
+GRIDS = {  # for a row, or for all rows of a method: its rates, and its steps, if not only those of its recipe
     "reviews": {
         "from scratch": ((1e-3, 2e-3, 3e-3), (150, 600)),
         "FullFineTuning": ((1e-3, 2e-3, 3e-3), (75,)),
@@ -58,6 +58,20 @@ GRIDS = {  # for a row, or for all rows of a method: its rates, and its steps
         row: ((1e-3, 3e-3) if row.endswith("full") else (0.1, 0.3), (100,) if QUICK.match(row) else (100, 400))
         for row in RECIPES["ladder"]
     },
+    "aspects": {
+        "head only": ((1e-2, 3e-2), ()),
+        "full": ((5e-4, 1e-3), ()),
+        "PTuningV2": ((0.1,), ()),
+        "PromptTuning": ((3e-2, 0.1), ()),
+        "shallow p=32": ((3e-2,), ()),
+    },
+    "deep": {
+        "HeadOnly": ((1e-2, 3e-2), ()),
+        "FullFineTuning": ((5e-4, 1e-3), ()),
+        "PTuningV2": ((3e-2, 0.1), ()),
+        "PromptTuning": ((3e-2, 0.1), ()),
+        **{f"{name} MLP": ((3e-3, 1e-2), ()) for name in ("reviews", "topics")},
+    },
     "facts": {
         row: (FACT_RATES[row.partition(" ")[2].removesuffix(", n=5")], (20, 40)) for row in RECIPES["facts"]
     },
@@ -69,15 +83,18 @@ Point = tuple[str, int, float, int]
 
 def candidates(study: str) -> list[Point]:
     grids = GRIDS[study]
-    found = {row: grids.get(row) or grids[type(recipe.method).__name__] for row, recipe in RECIPES[study].items()}
-    return [(row, SEEDS[0], lr, steps) for row, (rates, steps) in found.items() for lr, steps in product(rates, steps)]
+    found = []
+    for row, recipe in RECIPES[study].items():
+        rates, steps = grids.get(row) or grids[type(recipe.method).__name__]
+        found += [(row, SEEDS[0], *chosen) for chosen in product(rates, steps or (recipe.steps,))]
+    return found
 
 
-def repeats(runs: pd.DataFrame) -> list[Point]:
+def repeats(study: str, runs: pd.DataFrame) -> list[Point]:
     """The finalists of each row, with the seeds that they have not had."""
     first = runs[(runs.split == "validation") & (runs.seed == SEEDS[0])]
     ranked = first.sort_values("value", ascending=False, kind="stable")
-    finalists = ranked.groupby("row", sort=False).head(FINALISTS)[["row", *SETTING]]
+    finalists = ranked.groupby("row", sort=False).head(FINALISTS.get(study, 2))[["row", *SETTING]]
     return [(row, seed, lr, steps) for row, lr, steps in finalists.itertuples(index=False) for seed in SEEDS[1:]]
 
 
@@ -85,11 +102,12 @@ def one(study: str, row: str, seed: int, lr: float, steps: int) -> list[dict]:
     """One run, as a line for each split that it is measured on."""
     torch.set_num_threads(1)
     recipe: Recipe = replace(RECIPES[study][row], lr=lr, steps=steps)
+    shared = setting(study, recipe)
     started = time.perf_counter()
     run = finetune(study, recipe, seed)
     known = {
-        "task": SETTINGS[study].task,
-        "backbone": recipe.backbone or SETTINGS[study].backbone,
+        "task": shared.task,
+        "backbone": recipe.backbone or shared.backbone,
         "method": type(recipe.method).__name__,
         "row": row,
         "seed": seed,
@@ -117,7 +135,7 @@ def run(studies: list[str], folder: Path, jobs: int = 2) -> None:
     for study in studies:
         path = folder / f"{study}.csv"
         complete(path, study, candidates(study), jobs)
-        complete(path, study, repeats(pd.read_csv(path, comment="#")), jobs)
+        complete(path, study, repeats(study, pd.read_csv(path, comment="#")), jobs)
 
 
 def complete(path: Path, study: str, points: list[Point], jobs: int) -> None:

@@ -24,19 +24,9 @@ from peft_edu import (
 )
 from peft_edu import seed as set_seed
 from peft_edu.lab.backbones import backbone
+from peft_edu.lab.settings import Recipe, Setting
 from peft_edu.lab.tasks import Task, task
 from peft_edu.method import Method
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What all rows of a study share. `as_text`: the model writes the label's name instead of scoring labels."""
-
-    task: str
-    backbone: str
-    batch: int
-    as_text: bool = False
-
 
 SETTINGS = {
     "reviews": Setting("reviews", "tiny-bert", 32),
@@ -44,31 +34,6 @@ SETTINGS = {
     "ladder": Setting("restaurants", "tiny-gpt2", 16, as_text=True),
     "facts": Setting("facts", "tiny-bert", 44),
 }
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """One row: what is attached, and how it is trained. `pretrained=False` starts from random weights.
-
-    `words` are what a prefix or a prompt starts from, if not from what the method says: a text, or label words; the
-    model's tokenizer reads them.
-    `limit`: the first training rows only, so that a smaller set is a part of a larger one.
-    `start_token=False`: a decoder's text comes without the token that begins a document (lesson 04 says why).
-    `head_lr`: a rate of its own for the task head. `backbone`: another model than the study's.
-    `relation`: of the task `facts`, whose people are then split anew for each seed.
-    """
-
-    method: Method
-    steps: int
-    lr: float
-    pretrained: bool = True
-    words: str | tuple[str, ...] = ()
-    limit: int | None = None
-    start_token: bool = True
-    backbone: str = ""
-    head_lr: float | None = None
-    relation: str = ""
-
 
 # The beginning of a prefix: a note of the kind that the corpus writes out, about a venue of its own.
 NOTE = "Memo. Umbria (cafe; Indian; cheap; close to Ivory). In full:"
@@ -230,7 +195,9 @@ class Run:
         return self.data.evaluate(self.model, self.tokenizer, split)[self.data.metric]
 
 
-def setting(study: str) -> Setting:
+def setting(study: str, row: Recipe) -> Setting:
+    if row.setting:
+        return row.setting
     if study not in SETTINGS:
         raise ValueError(f"no study {study!r}; known are {', '.join(SETTINGS)}: see peft_edu/lab/recipes.py")
     return SETTINGS[study]
@@ -243,14 +210,23 @@ def recipe(study: str, row: str) -> Recipe:
     return RECIPES[study][row]
 
 
+def rows_of(shared: Setting, chosen: Recipe, seed: int) -> Task:
+    """The task of a row, in the form that its method learns from."""
+    data = replace(task(shared.task), start_token=chosen.start_token)
+    template = getattr(chosen.method, "template", shared.template)
+    if shared.as_text:
+        data = data.as_text()
+    elif template and shared.answers:
+        data = data.as_fill(shared.answers)
+    if chosen.relation:
+        data = data.where(relation=chosen.relation).resplit(seed, by="subject")
+    return replace(data, template=template)
+
+
 def finetune(study: str, chosen: Recipe, seed: int = 0, on_step: Callable | None = None) -> Run:
     """Train by a recipe. The seed draws the new head, what the method adds, and the order of the rows."""
-    shared = setting(study)
-    data = task(shared.task).as_text() if shared.as_text else task(shared.task)
-    data = replace(data, start_token=chosen.start_token)
-    if chosen.relation:
-        data = replace(data.where(relation=chosen.relation), template=chosen.method.template)
-        data = data.resplit(seed, by="subject")
+    shared = setting(study, chosen)
+    data = rows_of(shared, chosen, seed)
     head = {"head": data.kind, "labels": data.labels} if data.labels else {}
     model, tokenizer = backbone(chosen.backbone or shared.backbone, pretrained=chosen.pretrained, seed=seed, **head)
     set_seed(seed)

@@ -108,6 +108,15 @@ class Task:
         }
         return replace(self, kind="generate", splits=splits, labels=[])
 
+    def as_fill(self, words: Sequence[str]) -> "Task":
+        """The same rows, asking for a word in a gap that stands for the label: `words`, one a label, in their order."""
+        if self.kind != "classify" or len(words) != len(self.labels):
+            raise ValueError(f"{self.name} is of the kind {self.kind} with labels {self.labels}; the words are {words}")
+        splits = {
+            split: [{**row, "answer": words[row["label"]]} for row in rows] for split, rows in self.splits.items()
+        }
+        return replace(self, kind="fill", splits=splits, labels=[])
+
     def batches(
         self, tokenizer, split: str, size: int = 32, seed: int = 0, limit: int | None = None, steps: int | None = None
     ) -> "Batches":

@@ -1,0 +1,47 @@
+"""What a row of a study is: the task and model it is about, what is attached, and how that is trained."""
+
+from dataclasses import dataclass
+
+from peft_edu.method import Method
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all rows of a study share. `as_text`: the model writes the label's name instead of scoring labels.
+
+    `template`: how a row asks for what fills a gap, where the method has no template of its own.
+    `answers`: the words that stand for the labels where a method has one, to be filled in.
+    """
+
+    task: str
+    backbone: str
+    batch: int
+    as_text: bool = False
+    template: str = ""
+    answers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One row: what is attached, and how it is trained. `pretrained=False` starts from random weights.
+
+    `words` are what a prefix or a prompt starts from, if not from what the method says: a text, or label words; the
+    model's tokenizer reads them.
+    `limit`: the first training rows only, so that a smaller set is a part of a larger one.
+    `start_token=False`: a decoder's text comes without the token that begins a document (lesson 04 says why).
+    `head_lr`: a rate of its own for the task head. `backbone`: another model than the study's.
+    `relation`: of the task `facts`, whose people are then split anew for each seed.
+    `setting`: its own, in a study of several tasks.
+    """
+
+    method: Method
+    steps: int
+    lr: float
+    pretrained: bool = True
+    words: str | tuple[str, ...] = ()
+    limit: int | None = None
+    start_token: bool = True
+    backbone: str = ""
+    head_lr: float | None = None
+    relation: str = ""
+    setting: Setting | None = None
