@@ -24,7 +24,7 @@ from peft_edu.lab.recipes import RECIPES, Recipe, Run, finetune, setting
 from peft_edu.lab.results import SETTING
 
 SEEDS = (0, 1, 2)
-FINALISTS = {"aspects": 1, "deep": 1, "methods": 1}  # how many settings of a row get the other seeds, if not 2
+FINALISTS = {"deep": 1}  # how many settings of a row get the other seeds, if not 2
 QUICK = re.compile(r"w(64|80|128)-seed\d (full|p=20|p=100)$")  # on the larger rungs these arrive within 100 steps
 FACT_RATES = dict.fromkeys(("lstm", "mlp", "in front"), (1e-3, 3e-3)) | {"none": (1e-2, 1e-1), "joint": (3e-4, 1e-3)}
 GRIDS = {  # for a row, or for all rows of a method: its rates, and its steps, if not only those of its recipe
@@ -57,13 +57,6 @@ GRIDS = {  # for a row, or for all rows of a method: its rates, and its steps, i
     "ladder": {
         row: ((1e-3, 3e-3) if row.endswith("full") else (0.1, 0.3), (100,) if QUICK.match(row) else (100, 400))
         for row in RECIPES["ladder"]
-    },
-    "aspects": {
-        "head only": ((1e-2, 3e-2), ()),
-        "full": ((5e-4, 1e-3), ()),
-        "PTuningV2": ((0.1,), ()),
-        "PromptTuning": ((3e-2, 0.1), ()),
-        "shallow p=32": ((3e-2,), ()),
     },
     "deep": {
         "HeadOnly": ((1e-2, 3e-2), ()),

@@ -202,7 +202,7 @@ class PromptCard(SizeCard):
 class DepthCard(SizeCard):
     """P-tuning v2 in the top layers: in how many of them there are prompts of `length` positions."""
 
-    title, name, start, text, length = "Layers with prompts, from the top", "layers", 1, 30, 8
+    title, name, start, text, length = "Layers with prompts, from the top", "layers", 1, 30, 4
 
     def __init__(self, model: PreTrainedModel, *args, **kwargs):
         self.largest = len(blocks(model))

@@ -15,7 +15,6 @@ from peft_edu import (
     BitFit,
     FullFineTuning,
     HeadOnly,
-    LoRA,
     PrefixTuning,
     PromptTuning,
     PTuning,
@@ -23,8 +22,9 @@ from peft_edu import (
     fit,
 )
 from peft_edu import seed as set_seed
+from peft_edu.lab import comparison
 from peft_edu.lab.backbones import backbone
-from peft_edu.lab.settings import Recipe, Setting
+from peft_edu.lab.settings import AROUND, NOTE, Recipe, Setting, lora
 from peft_edu.lab.tasks import Task, task
 from peft_edu.method import Method
 
@@ -34,13 +34,6 @@ SETTINGS = {
     "ladder": Setting("restaurants", "tiny-gpt2", 16, as_text=True),
     "facts": Setting("facts", "tiny-bert", 44),
 }
-
-# The beginning of a prefix: a note of the kind that the corpus writes out, about a venue of its own.
-NOTE = "Memo. Umbria (cafe; Indian; cheap; close to Ivory). In full:"
-
-
-def lora(rank: int, *targets: str) -> LoRA:
-    return LoRA(rank, alpha=2 * rank, targets=targets or LoRA.targets)
 
 
 def prefix(length: int, steps: int, lr: float, words: str = NOTE, limit: int | None = None) -> Recipe:
@@ -139,8 +132,7 @@ RECIPES["ladder"] |= {
     for (name, (method, words)), (lr, steps) in zip(STARTS.items(), settings, strict=True)
 }
 
-# Where the pseudo tokens of P-tuning stand, nine of them: the paper's places, and all in front.
-AROUND = "[P] [P] [P] {subject} [P] [P] [P] [MASK] [P] [P] [P]"
+# All nine pseudo tokens of P-tuning in front.
 IN_FRONT = "[P] [P] [P] [P] [P] [P] [P] [P] [P] {subject} [MASK]"
 FACT_METHODS = {
     "lstm": PTuning(AROUND, "lstm"),
@@ -178,6 +170,7 @@ RECIPES["facts"] = {
     for name, both in settings.items()
     for (few, limit), (lr, steps) in zip((("", None), (", n=5", 5)), both, strict=True)
 }
+RECIPES |= comparison.RECIPES
 
 
 @dataclass

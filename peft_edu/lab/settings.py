@@ -2,7 +2,17 @@
 
 from dataclasses import dataclass
 
+from peft_edu import LoRA
 from peft_edu.method import Method
+
+# The beginning of a prefix: a note of the kind that the corpus writes out, about a venue of its own.
+NOTE = "Memo. Umbria (cafe; Indian; cheap; close to Ivory). In full:"
+# Where the pseudo tokens of P-tuning stand, nine of them: the paper's places.
+AROUND = "[P] [P] [P] {subject} [P] [P] [P] [MASK] [P] [P] [P]"
+
+
+def lora(rank: int, *targets: str) -> LoRA:
+    return LoRA(rank, alpha=2 * rank, targets=targets or LoRA.targets)
 
 
 @dataclass(frozen=True)
