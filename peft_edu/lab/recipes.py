@@ -206,7 +206,7 @@ def recipe(study: str, row: str) -> Recipe:
 def rows_of(shared: Setting, chosen: Recipe, seed: int) -> Task:
     """The task of a row, in the form that its method learns from."""
     data = replace(task(shared.task), start_token=chosen.start_token)
-    template = getattr(chosen.method, "template", shared.template)
+    template = getattr(chosen.method, "template", data.template)
     if shared.as_text:
         data = data.as_text()
     elif template and shared.answers:

@@ -19,15 +19,13 @@ def lora(rank: int, *targets: str) -> LoRA:
 class Setting:
     """What all rows of a study share. `as_text`: the model writes the label's name instead of scoring labels.
 
-    `template`: how a row asks for what fills a gap, where the method has no template of its own.
-    `answers`: the words that stand for the labels where a method has one, to be filled in.
+    `answers`: the words that stand for the labels where a method has a template, in which they fill the gap.
     """
 
     task: str
     backbone: str
     batch: int
     as_text: bool = False
-    template: str = ""
     answers: tuple[str, ...] = ()
 
 
