@@ -92,7 +92,7 @@ def pairs() -> Splits:
         second = r.choice(HYPOTHESES).format(thing=thing, **roles)
         return {"text": documents.framed(r, giver, receiver, thing), "second": second, "label": label}
 
-    return _splits(row, "text")
+    return _splits(row, "text", train=2000)
 
 
 def _splits(row: Callable[[], Row], key: str, **sizes: int) -> Splits:
