@@ -69,27 +69,17 @@ def owners() -> Splits:
 
 
 FOLLOWS = ["does not follow", "follows"]
-HYPOTHESES = [
-    "If you need the {thing} now, ask {receiver}.",
-    "{receiver} is the one who has the {thing} now.",
-    "{giver} had the {thing} first.",
-    "The {thing} is in the house of {receiver} now.",
-    "{giver} was left without the {thing}.",
-    "{receiver} keeps the {thing} now.",
-    "The {thing} has left {giver} for good.",
-    "At last the {thing} is with {receiver}.",
-]
+HYPOTHESES = ["If you need the {thing} now, ask {receiver}.", "{receiver} is the one who has the {thing} now."]
 
 
 def pairs() -> Splits:
-    """Half of the second sentences have giver and receiver exchanged."""
+    """Half of the second sentences name the giver as the receiver."""
     r = Random("pairs")
 
     def row() -> Row:
         giver, receiver = r.sample(FIRST_NAMES, 2)
         thing, label = r.choice(THINGS), r.randint(0, 1)
-        roles = {"giver": giver, "receiver": receiver} if label else {"giver": receiver, "receiver": giver}
-        second = r.choice(HYPOTHESES).format(thing=thing, **roles)
+        second = r.choice(HYPOTHESES).format(thing=thing, receiver=receiver if label else giver)
         return {"text": documents.framed(r, giver, receiver, thing), "second": second, "label": label}
 
     return _splits(row, "text", train=2000)
@@ -172,8 +162,8 @@ DESCRIPTIONS = {
     "must be read off its own clause.",
     "owners": "Something changes hands twice: who had it first, who then, who has it at last? Sixteen forms of the "
     "sentence, active and passive, put the names in any order.",
-    "pairs": "Something changes hands. Does the second sentence follow from the first? In half of the pairs it has "
-    "giver and receiver exchanged; its forms are not in the corpus.",
+    "pairs": "Something changes hands. Does the second sentence follow from the first? Half of the second "
+    "sentences name the giver as the receiver; their two forms are not in the corpus.",
     "facts": "Where was this person born, for whom do they work, what language is theirs? The corpus says it of 84 "
     "people in several ways. The templates were written by hand, good and clumsy; none is a sentence of the corpus.",
 }
