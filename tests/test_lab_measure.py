@@ -4,8 +4,16 @@ import pytest
 import torch
 from lab_models import random_model, save_model, word_tokenizer
 
-from peft_edu import LoRA
-from peft_edu.lab import backward_cost, language_loss, median_times, pretraining_figure, pretraining_log, self_check
+from peft_edu import LoRA, PrefixTuning
+from peft_edu.lab import (
+    backward_cost,
+    forward_operations,
+    language_loss,
+    median_times,
+    pretraining_figure,
+    pretraining_log,
+    self_check,
+)
 
 TEXT = "the food was good"
 
@@ -33,6 +41,15 @@ def test_weights_are_no_activations():
     model = LoRA(rank=2).attach(random_model("gpt2"))
     one, two = (backward_cost(model, language_batch(rows)).kept for rows in (4, 8))
     assert two == pytest.approx(2 * one, rel=0.02)
+
+
+def test_attention_is_counted():
+    """Each of b t queries meets p more keys and values: d multiplications and additions for both, in every layer."""
+    model, batch = random_model("gpt2"), language_batch()
+    before = forward_operations(model, batch)
+    (b, t), d, p, layers = batch["input_ids"].shape, model.config.n_embd, 3, model.config.n_layer
+    PrefixTuning(p, hidden=0).attach(model)
+    assert forward_operations(model, batch) - before == layers * 2 * 2 * b * t * p * d
 
 
 def test_measuring_leaves_no_gradient():

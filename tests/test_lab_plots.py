@@ -43,6 +43,18 @@ def test_a_heat_map_writes_nothing_where_there_is_no_number():
     assert [text.get_text() for text in figure.axes[0].texts] == [".90", ".50", "1"]
 
 
+def test_a_heat_map_names_its_rows_and_columns():
+    names = {"rows": ["full", "LoRA"], "columns": ["reviews", "topics"]}
+    axes = plots.heat_maps({"": np.eye(2)}, "Equal", "task", "method", "share", **names).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == names["rows"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == names["columns"]
+
+
+def test_eight_series_look_different():
+    assert len({tuple(style.line_style(i).values()) for i in range(8)}) == 8
+    assert len({style.line_style(i)["color"] for i in range(8)}) == 8
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_has_the_one_size_and_the_same_pixels_each_time(name):
     first, again = style.png(FIGURES[name]()), style.png(FIGURES[name]())

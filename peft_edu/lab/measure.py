@@ -1,4 +1,8 @@
-"""What a step costs: time of a forward pass, operations of a backward pass, and what is kept for it."""
+"""What a step costs: time and operations of a forward pass, operations of a backward pass, and what is kept for it.
+
+Operations are multiplications and additions in matrix products. They are counted with attention written out: of the
+CPU's own attention, which does all in one, FlopCounterMode sees nothing.
+"""
 
 import time
 from collections.abc import Mapping
@@ -7,13 +11,14 @@ from statistics import median
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
 class BackwardCost:
-    operations: int  # multiplications and additions in matrix products
+    operations: int
     kept: int  # bytes of activations that forward keeps for backward
 
 
@@ -28,12 +33,19 @@ def backward_cost(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Backwa
             activations[storage.data_ptr()] = storage.nbytes()  # views of one storage are kept once
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), sdpa_kernel(SDPBackend.MATH):
         loss = model(**batch).loss
     with FlopCounterMode(display=False) as counter:
         loss.backward()
     model.zero_grad(set_to_none=True)
     return BackwardCost(counter.get_total_flops(), sum(activations.values()))
+
+
+def forward_operations(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> int:
+    """Count one forward pass."""
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        model(**batch)
+    return counter.get_total_flops()
 
 
 @torch.no_grad()

@@ -140,8 +140,19 @@ def spectrum(matrices: Mapping[str, Seeds], title: str, share: float = 0.9) -> F
 
 
 @style.styled
-def heat_maps(matrices: Mapping[str, np.ndarray], title: str, xlabel: str, ylabel: str, scale: str) -> Figure:
-    """Matrices with values between 0 and 1 (nan: nothing), side by side on one scale; small ones with their numbers."""
+def heat_maps(
+    matrices: Mapping[str, np.ndarray],
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    scale: str,
+    rows: Sequence[str] = (),
+    columns: Sequence[str] = (),
+) -> Figure:
+    """Matrices with values between 0 and 1 (nan: nothing), side by side on one scale; small ones with their numbers.
+
+    `rows` and `columns` are names; without them both are counted from 1.
+    """
     figure, panels = style.panels(title, len(matrices))
     for axes, (name, matrix) in zip(panels, matrices.items(), strict=True):
         matrix = np.asarray(matrix)
@@ -149,10 +160,13 @@ def heat_maps(matrices: Mapping[str, np.ndarray], title: str, xlabel: str, ylabe
         axes.grid(False)
         axes.set(xlabel=xlabel, ylabel=ylabel if axes is panels[0] else "")
         axes.set_title(name, fontsize=9.5)
-        for ticks, count in ((axes.set_xticks, matrix.shape[1]), (axes.set_yticks, matrix.shape[0])):
-            positions = range(0, count, -(-count // 8))
-            ticks(positions, [str(p + 1) for p in positions])
-        if matrix.shape[1] <= 8:
+        for ticks, count, names in (
+            (axes.set_xticks, matrix.shape[1], columns),
+            (axes.set_yticks, matrix.shape[0], rows),
+        ):
+            positions = range(0, count, 1 if names else -(-count // 8))
+            ticks(positions, [names[p] if names else str(p + 1) for p in positions])
+        if matrix.shape[1] <= 9:
             for (y, x), value in np.ndenumerate(matrix):
                 if np.isnan(value):
                     continue

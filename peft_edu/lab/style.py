@@ -27,8 +27,8 @@ FROZEN, FROZEN_LINE = "#dde2e7", "#97a1ab"
 TRAINED, TRAINED_LINE = "#e8800c", "#8a4a00"
 HEAD, VIRTUAL = "#1f3f77", "#17908a"
 PAPER, INK, MUTED, GRID = "#ffffff", "#20262c", "#5c6670", "#e6e9ec"
-SERIES = (TRAINED, HEAD, VIRTUAL, "#a3487f", "#5c6670", "#7a9a01")  # curves side by side, each with its own marker too
-MARKERS = ("o", "s", "^", "D", "v", "P")
+SERIES = (TRAINED, HEAD, VIRTUAL, "#a3487f", "#5c6670", "#7a9a01", "#4a9bd9", "#b3362b")  # each with a marker
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 HEAT = matplotlib.colors.LinearSegmentedColormap.from_list("heat", [PAPER, "#f6c388", TRAINED, "#5a2f00"])
 
 WIDTH, HEIGHT, DPI = 7.0, 3.2, 110  # inches, inches, dots an inch: 770 x 352 pixels
