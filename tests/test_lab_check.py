@@ -53,6 +53,11 @@ def f1(given, right):
     return 2 * len(given & right) / (len(given) + len(right))
 
 
+def best_of(points, beats=lambda a, b: a != b and a[0] <= b[0] and a[1] >= b[1]):
+    """The names of the points (size, score) that no other beats."""
+    return {name for name, one in points.items() if not any(beats(other, one) for other in points.values())}
+
+
 def in_front(embeddings, prompt):
     return torch.cat([prompt.expand(len(embeddings), -1, -1), embeddings], 1)
 
@@ -76,6 +81,8 @@ SOLUTIONS = {
     "p_tuning_v2.align": align,
     "p_tuning_v2.f1": f1,
     "p_tuning.answer": lambda logits, candidates: max(candidates, key=lambda each: logits[each]),
+    "choosing.pareto": best_of,
+    "choosing.rank": lambda width, blocks, budget: budget // (4 * width * blocks),
 }
 
 MISTAKES = [
@@ -215,6 +222,31 @@ MISTAKES = [
     ("p_tuning_v2.f1", lambda given, right: (1 / len(given) + 1 / len(right)) / 2, "the mean of"),
     ("p_tuning_v2.f1", lambda given, right: len(given & right) / len(given | right), "the union"),
     ("p_tuning_v2.f1", lambda given, right: f1(given, right) if given else 1.0, "where nothing is given"),
+    ("choosing.pareto", lambda points: {max(points, key=lambda name: points[name][1])}, "only the best score is kept"),
+    ("choosing.pareto", lambda points: {min(points, key=lambda name: points[name][0])}, "only the smallest is kept"),
+    ("choosing.pareto", lambda points: set(points), "nothing is left out"),
+    ("choosing.pareto", lambda points: set(points) - best_of(points), "the ones that are beaten"),
+    (
+        "choosing.pareto",
+        lambda points: best_of(points, lambda a, b: a[0] < b[0] and a[1] > b[1]),
+        "C is as large as B and scores less",
+    ),
+    (
+        "choosing.pareto",
+        lambda points: best_of(dict(zip(points.values(), points.values(), strict=True))),
+        "expected B and D, got",
+    ),
+    ("choosing.pareto", lambda points: dict.fromkeys(best_of(points)), "expected a set of names, got dict"),
+    (
+        "choosing.pareto",
+        lambda points: set(list(best_of(points))[:1]) if len(points) == 2 else best_of(points),
+        "both stay",
+    ),
+    ("choosing.rank", lambda width, blocks, budget: round(budget / (4 * width * blocks)), "over the budget"),
+    ("choosing.rank", lambda width, blocks, budget: budget // (2 * width * blocks), "half is counted"),
+    ("choosing.rank", lambda width, blocks, budget: budget // (width * blocks), "a quarter is counted"),
+    ("choosing.rank", lambda width, blocks, budget: budget // (4 * width), "the blocks are left out"),
+    ("choosing.rank", lambda width, blocks, budget: budget / (4 * width * blocks), "round down to a whole number"),
 ]
 
 

@@ -24,7 +24,7 @@ from peft_edu.lab.recipes import RECIPES, Recipe, Run, finetune, setting
 from peft_edu.lab.results import SETTING
 
 SEEDS = (0, 1, 2)
-FINALISTS = {"deep": 1}  # how many settings of a row get the other seeds, if not 2
+FINALISTS = {"deep": 1, "aspects": 1}  # how many of a row get the other seeds, if not 2
 QUICK = re.compile(r"w(64|80|128)-seed\d (full|p=20|p=100)$")  # on the larger rungs these arrive within 100 steps
 FACT_RATES = dict.fromkeys(("lstm", "mlp", "in front"), (1e-3, 3e-3)) | {"none": (1e-2, 1e-1), "joint": (3e-4, 1e-3)}
 GRIDS = {  # for a row, or for all rows of a method: its rates, and its steps, if not only those of its recipe
@@ -65,9 +65,13 @@ GRIDS = {  # for a row, or for all rows of a method: its rates, and its steps, i
         "PromptTuning": ((3e-2, 0.1), ()),
         **{f"{name} MLP": ((3e-3, 1e-2), ()) for name in ("reviews", "topics")},
     },
-    "facts": {
-        row: (FACT_RATES[row.partition(" ")[2].removesuffix(", n=5")], (20, 40)) for row in RECIPES["facts"]
+    "aspects": {
+        "HeadOnly": ((1e-2, 3e-2), ()),
+        "FullFineTuning": ((5e-4, 1e-3), ()),
+        "PTuningV2": ((0.1,), ()),
+        "PromptTuning": ((3e-2, 0.1), ()),
     },
+    "facts": {row: (FACT_RATES[row.partition(" ")[2].removesuffix(", n=5")], (20, 40)) for row in RECIPES["facts"]},
 }
 STUDIES = tuple(RECIPES)
 KEY = ["row", "seed", "lr", "steps"]

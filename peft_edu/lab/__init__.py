@@ -9,10 +9,11 @@ from peft_edu.lab.attention_mass import prefix_mass
 from peft_edu.lab.backbones import backbone, card, complete
 from peft_edu.lab.cards import BottleneckCard, DepthCard, FreezingCard, PrefixCard, PromptCard, RankCard
 from peft_edu.lab.check import check
+from peft_edu.lab.decision import Cost, DecisionCard
 from peft_edu.lab.display import show
 from peft_edu.lab.installation import self_check
 from peft_edu.lab.language import held_out, language_loss
-from peft_edu.lab.measure import backward_cost, median_times
+from peft_edu.lab.measure import backward_cost, forward_operations, median_times
 from peft_edu.lab.memory import training_memory
 from peft_edu.lab.model_map import draw
 from peft_edu.lab.papers import paper_counts
@@ -21,6 +22,7 @@ from peft_edu.lab.pretraining import ladder, pretraining_figure, pretraining_log
 from peft_edu.lab.recipes import finetune, recipe
 from peft_edu.lab.results import averages, results, scores, stored
 from peft_edu.lab.tasks import task
+from peft_edu.lab.taxonomy import TaxonomyCard
 from peft_edu.lab.template_card import TemplateCard
 from peft_edu.lab.widgets import TrainerCard
 
@@ -33,11 +35,14 @@ logging.getLogger("transformers.modeling_utils").addFilter(
 
 __all__ = [
     "BottleneckCard",
+    "Cost",
+    "DecisionCard",
     "DepthCard",
     "FreezingCard",
     "PrefixCard",
     "PromptCard",
     "RankCard",
+    "TaxonomyCard",
     "TemplateCard",
     "TrainerCard",
     "architecture",
@@ -49,6 +54,7 @@ __all__ = [
     "complete",
     "draw",
     "finetune",
+    "forward_operations",
     "held_out",
     "ladder",
     "language_loss",

@@ -9,10 +9,12 @@ from peft_edu import FullFineTuning, HeadOnly, PromptTuning, PTuningV2
 from peft_edu.lab.settings import Recipe, Setting
 
 HEAD = 1e-2  # the rate of a task head beside a method that needs another
+JUDGED = "The soup was good but the bed was bad, and the staff was not nice."  # a text to start prompts from
 
 REVIEWS = Setting("reviews", "tiny-bert", 32)
 TOPICS = Setting("topics", "tiny-bert", 32)
 OWNERS = Setting("owners", "tiny-bert", 32)
+ASPECTS = Setting("aspects", "tiny-bert", 32)
 SENTENCES = Setting("restaurants", "tiny-gpt2", 32)  # on the ladder, under a classification head
 
 
@@ -36,6 +38,14 @@ def head(setting: Setting, steps: int, lr: float, **more) -> Recipe:
 TOP = {"top 1": (3,), "top 2": (2, 3), "top 3": (1, 2, 3), "bottom 1": (0,), "bottom 2": (0, 1), "bottom 3": (0, 1, 2)}
 RUNGS = ("w24-seed0", "w40-seed0", "w64-seed0", "w128-seed0")
 RECIPES: dict[str, dict[str, Recipe]] = {
+    "aspects": {
+        "head only": head(ASPECTS, 300, 3e-2),
+        "full": full(ASPECTS, 600, 1e-3),
+        **{f"deep p={p}": deep(ASPECTS, p, 1200, 0.1, words=JUDGED) for p in (2, 8)},
+        **{f"shallow p={p}": shallow(ASPECTS, p, 1200, 0.1, words=JUDGED) for p in (16, 64)},
+        "shallow p=16, normal": shallow(ASPECTS, 16, 1200, 0.03),
+        "shallow p=64, normal": shallow(ASPECTS, 64, 1200, 0.1),
+    },
     "deep": {
         "reviews head only": head(REVIEWS, 150, 3e-2),
         "reviews full": full(REVIEWS, 150, 1e-3),

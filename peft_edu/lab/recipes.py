@@ -204,9 +204,11 @@ def recipe(study: str, row: str) -> Recipe:
 
 
 def rows_of(shared: Setting, chosen: Recipe, seed: int) -> Task:
-    """The task of a row, in the form that its method learns from."""
+    """The task of a row, in the form that its method learns from. A method without a template of its own asks with the
+    last of those that were written by hand, which says plainly what is asked."""
     data = replace(task(shared.task), start_token=chosen.start_token)
-    template = getattr(chosen.method, "template", data.template)
+    by_hand = data.templates.get(chosen.relation, [data.template])[-1]
+    template = getattr(chosen.method, "template", by_hand)
     if shared.as_text:
         data = data.as_text()
     elif template and shared.answers:

@@ -139,6 +139,10 @@ class Card:
         field.fill(str(text))
         field.press("Enter")
 
+    def choose(self, box, option):
+        """From the list of this label."""
+        self.shown.locator(".widget-inline-hbox").filter(has_text=box).locator("select").select_option(option)
+
     def press(self, button):
         self.shown.get_by_role("button", name=button).click()
 

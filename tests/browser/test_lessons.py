@@ -25,6 +25,7 @@ def test_start_here(open_lesson):
         ("02_adapters", "An adapter's bottleneck", "bottleneck"),
         ("03_prefix_tuning", "A prefix's length", "length"),
         ("04_prompt_tuning", "A prompt's length", "length"),
+        ("06_p_tuning_v2", "Layers with prompts, from the top", "layers"),
         ("07_lora", "LoRA's rank", "rank"),
     ],
 )

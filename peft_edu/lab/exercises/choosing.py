@@ -1,0 +1,43 @@
+"""Lesson 08: what is worth choosing among, and what a budget buys."""
+
+from peft_edu.lab.check import Misconception, exercise, number
+
+POINTS = {"full": (1000, 95.0), "top": (400, 93.0), "A": (40, 95.0), "B": (20, 96.0), "C": (20, 90.0), "D": (5, 80.0)}
+
+
+@exercise("choosing.pareto")
+def _pareto(f) -> None:
+    """f(points) -> the set of names that no other beats: points has for each name its size and its score.
+
+    One beats another if it is no larger, scores no less, and is better in one of the two.
+    """
+    result = f(dict(POINTS))
+    if not isinstance(result, (set, frozenset, list, tuple)):
+        raise Misconception(f"expected a set of names, got {type(result).__name__}")
+    found = frozenset(result)
+    wrong = {
+        frozenset({"B"}): "only the best score is kept: D is smaller than all others, and nothing beats it",
+        frozenset({"D"}): "only the smallest is kept: B scores more, and nothing beats it",
+        frozenset(POINTS): "nothing is left out: A is larger than B and scores less",
+        frozenset({"full", "top", "A", "C"}): "these are the ones that are beaten: the others are asked for",
+        frozenset({"B", "C", "D"}): "C is as large as B and scores less: B beats it, though it is not smaller",
+    }
+    if found != {"B", "D"}:
+        raise Misconception(wrong.get(found, f"expected B and D, got {', '.join(sorted(map(str, found)))}"))
+    if set(f({"x": (1, 2.0), "y": (1, 2.0)})) != {"x", "y"}:
+        raise Misconception("two that are the same in both do not beat each other: both stay")
+
+
+@exercise("choosing.rank")
+def _rank(f) -> None:
+    """f(width, blocks, budget) -> the largest rank of LoRA beside query and value (width x width) within the budget"""
+    wrong = {
+        9: "that is over the budget: round down",
+        17: "half is counted: a block has two maps, and beside each stand A and B",
+        34: "a quarter is counted: a block has two maps, and beside each stand A and B",
+        52: "the blocks are left out: each has its own A and B",
+    }
+    result = f(96, 6, 20_000)
+    if isinstance(result, float) and not result.is_integer():
+        raise Misconception(f"{result:.2f} is no rank: round down to a whole number")
+    number(result, 8, wrong)
