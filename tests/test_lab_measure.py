@@ -6,9 +6,12 @@ from lab_models import random_model, save_model, word_tokenizer
 
 from peft_edu import LoRA, PrefixTuning
 from peft_edu.lab import (
+    backbone,
     backward_cost,
     forward_operations,
+    held_out,
     language_loss,
+    loss_on_old_text,
     median_times,
     pretraining_figure,
     pretraining_log,
@@ -69,6 +72,22 @@ def test_the_loss_on_text_is_the_models_own():
     with torch.no_grad():
         wanted = model(**language_batch(1)).loss.item()
     assert language_loss(model, tokenizer, [TEXT, TEXT]) == pytest.approx(wanted, rel=1e-6)
+
+
+def test_the_old_text_is_asked_of_the_body():
+    model, tokenizer = backbone("tiny-bert")
+    before = language_loss(model, tokenizer, held_out("tiny-bert", 20))
+    classifier, _ = backbone("tiny-bert", head="classify")
+    assert loss_on_old_text(classifier, "tiny-bert", 20) == before
+    method = LoRA(rank=2)
+    method.attach(classifier)
+    for _, update in method.updates:
+        torch.nn.init.normal_(update.B)
+    assert loss_on_old_text(classifier, "tiny-bert", 20) == before  # beside the weights, and left out
+    method.merge()
+    assert loss_on_old_text(classifier, "tiny-bert", 20) > before + 0.1
+    with pytest.raises(ValueError, match="was not made from tiny-gpt2: it has no h.0.attn"):
+        loss_on_old_text(classifier, "tiny-gpt2")
 
 
 def test_padding_is_no_text():

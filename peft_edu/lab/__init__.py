@@ -12,7 +12,7 @@ from peft_edu.lab.check import check
 from peft_edu.lab.decision import Cost, DecisionCard
 from peft_edu.lab.display import show
 from peft_edu.lab.installation import self_check
-from peft_edu.lab.language import held_out, language_loss
+from peft_edu.lab.language import held_out, language_loss, loss_on_old_text
 from peft_edu.lab.measure import backward_cost, forward_operations, median_times
 from peft_edu.lab.memory import training_memory
 from peft_edu.lab.model_map import draw
@@ -58,6 +58,7 @@ __all__ = [
     "held_out",
     "ladder",
     "language_loss",
+    "loss_on_old_text",
     "median_times",
     "paper_counts",
     "predict",

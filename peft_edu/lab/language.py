@@ -6,6 +6,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from peft_edu.lab.backbones import backbone
 from peft_edu.lab.paths import data_path
 
 
@@ -26,3 +27,15 @@ def language_loss(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, te
     asked = (torch.arange(ids.shape[1]) % 6 == 3) & ~special
     batch["input_ids"] = ids.masked_fill(asked, tokenizer.mask_token_id)
     return cross_entropy(model(**batch).logits[asked], ids[asked]).item()
+
+
+def loss_on_old_text(model: PreTrainedModel, name: str, limit: int = 200) -> float:
+    """What a model that was made from the bundled `name` still knows: the loss on held-out documents of that corpus,
+    with the model's own body under the language-model head. What stands beside its weights is left out: merge first."""
+    language_model, tokenizer = backbone(name)
+    wanted = language_model.base_model.state_dict()
+    body = model.base_model.state_dict()
+    if missing := sorted(wanted.keys() - body.keys()):
+        raise ValueError(f"{type(model).__name__} was not made from {name}: it has no {missing[0]}")
+    language_model.base_model.load_state_dict({key: body[key] for key in wanted})
+    return language_loss(language_model, tokenizer, held_out(name, limit))

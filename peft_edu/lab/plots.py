@@ -59,7 +59,10 @@ def sweep(
     for i, (name, values) in enumerate(bands.items()):
         _band(ours, name, values, i)
     ours.set(xlabel=xlabel, ylabel=ylabel)
-    if len(series) > 1:
+    if len(series) > 4:
+        last = [(fmean(list(settings.values())[-1]), name) for name, settings in series.items()]
+        _label_ends(ours, [(*end, style.line_style(i)["color"]) for i, end in enumerate(last)])
+    elif len(series) > 1:
         ours.legend(frameon=False, fontsize=8.5)
     for axes in theirs:
         for i, values in enumerate(paper.values()):
@@ -166,6 +169,8 @@ def heat_maps(
         ):
             positions = range(0, count, 1 if names else -(-count // 8))
             ticks(positions, [names[p] if names else str(p + 1) for p in positions])
+        if max(map(len, columns), default=0) > 8:  # every other one lower
+            axes.set_xticks(range(len(columns)), ["\n" * (p % 2) + name for p, name in enumerate(columns)])
         if matrix.shape[1] <= 9:
             for (y, x), value in np.ndenumerate(matrix):
                 if np.isnan(value):
