@@ -34,7 +34,7 @@ def test_each_that_is_left_out_has_its_reason_in_numbers():
     assert reasons["full"] == "800 MB for 100 tasks, more than 10 MB"
     assert reasons["adapter"] == "14 MB for 100 tasks, more than 10 MB" and reasons["LoRA"] == ""
     assert {one.method: one.reason for one in judge(SCORES, COSTS, slower=False)}["adapter"] == (
-        "1.20 times the base model's time"
+        "1.20 times the base model's operations"
     )
 
 

@@ -27,6 +27,15 @@ SEEDS = (0, 1, 2)
 FINALISTS = {"deep": 1, "aspects": 1}  # how many of a row get the other seeds, if not 2
 QUICK = re.compile(r"w(64|80|128)-seed\d (full|p=20|p=100)$")  # on the larger rungs these arrive within 100 steps
 FACT_RATES = dict.fromkeys(("lstm", "mlp", "in front"), (1e-3, 3e-3)) | {"none": (1e-2, 1e-1), "joint": (3e-4, 1e-3)}
+EACH = {  # three rates for each method, around what earlier studies chose
+    "FullFineTuning": ((3e-4, 5e-4, 1e-3), ()),
+    "TopBlocks": ((5e-4, 1e-3, 3e-3), ()),
+    "BitFit": ((3e-3, 1e-2, 3e-2), ()),
+    "Adapter": ((1e-3, 3e-3, 1e-2), ()),
+    "LoRA": ((1e-3, 3e-3, 1e-2), ()),
+    "PTuningV2": ((1e-2, 3e-2, 0.1), ()),
+    "PromptTuning": ((1e-2, 3e-2, 0.1), ()),
+}
 GRIDS = {  # for a row, or for all rows of a method: its rates, and its steps, if not only those of its recipe
     "reviews": {
         "from scratch": ((1e-3, 2e-3, 3e-3), (150, 600)),
@@ -71,6 +80,14 @@ GRIDS = {  # for a row, or for all rows of a method: its rates, and its steps, i
         "PTuningV2": ((0.1,), ()),
         "PromptTuning": ((3e-2, 0.1), ()),
     },
+    "methods": {
+        **EACH,
+        "PrefixTuning": ((3e-2, 0.1, 0.3), ()),
+        **{f"{name} prompt": ((3e-2, 0.1, 0.3), ()) for name in ("tables", "summaries", "restaurants")},
+        "PTuning": ((3e-4, 1e-3, 3e-3), ()),
+    },
+    "rates": {row: ((recipe.lr,), ()) for row, recipe in RECIPES["rates"].items()},
+    "few": EACH,
     "facts": {row: (FACT_RATES[row.partition(" ")[2].removesuffix(", n=5")], (20, 40)) for row in RECIPES["facts"]},
 }
 STUDIES = tuple(RECIPES)

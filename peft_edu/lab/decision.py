@@ -14,15 +14,16 @@ from peft_edu.lab.widgets import Card, table
 
 Seeds = Sequence[float]  # the same measurement, once a seed
 CLOSE = 2.0  # points: a method this near to the best does as well, for a choice between three seeds
-SLOWER = 1.03  # of the base model's time: what is below cannot be told from it
+SLOWER = 1.03  # times the base model's operations: so little more is let pass
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a method asks for where it is used: bytes kept for a task, and its forward pass in that of the base."""
+    """What a method asks for where it is used: bytes kept for a task, and the operations of a forward pass, as a
+    multiple of the base model's: counted, so that every machine gives the same answer."""
 
     kept: int
-    time: float
+    operations: float
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def judge(
     """All methods, first those that are possible, from the fewest bytes on; then the others, from the best score on.
 
     Possible is what comes within two points of the best score, keeps no more than `room` bytes for so many `tasks`,
-    and, unless it may be `slower`, takes no longer than the base model.
+    and, unless it may be `slower`, computes no more than the base model.
     """
     means = {method: fmean(seeds) for method, seeds in scores.items()}
     best = max(means.values())
@@ -52,8 +53,8 @@ def judge(
             reason = f"{best - score:.1f} points below the best"
         elif room is not None and cost.kept * tasks > room:
             reason = f"{readable(cost.kept * tasks)} for {tasks} tasks, more than {readable(room)}"
-        elif not slower and cost.time > SLOWER:
-            reason = f"{cost.time:.2f} times the base model's time"
+        elif not slower and cost.operations > SLOWER:
+            reason = f"{cost.operations:.2f} times the base model's operations"
         verdicts.append(Verdict(method, score, cost, reason))
     return sorted(verdicts, key=lambda one: (bool(one.reason), -one.score if one.reason else one.cost.kept))
 
@@ -85,10 +86,11 @@ class DecisionCard(Card):
 
     def words(self, numbers: tuple[int, list[Verdict]]) -> str:
         tasks, verdicts = numbers
-        columns = ("", "score", f"kept for {tasks}", "time", "why not")
+        columns = ("", "score", f"kept for {tasks}", "operations", "why not")
         rows = [
-            (one.method, f"{one.score:.1f}", readable(one.cost.kept * tasks), f"× {one.cost.time:.2f}", one.reason)
+            (one.method, f"{one.score:.1f}", readable(cost.kept * tasks), f"× {cost.operations:.2f}", one.reason)
             for one in verdicts
+            for cost in [one.cost]
         ]
         return f"<b>{html.escape(self._answer(numbers))}</b>{table(columns, rows)}"
 

@@ -52,6 +52,36 @@ def test_a_template_is_put_together(open_lesson):
     lesson.no_errors()
 
 
+def test_a_method_is_placed_and_chosen(open_lesson):
+    lesson = open_lesson("08_choosing_a_method")
+    lesson.run_all(seconds=300)
+    assert lesson.commit_every_guess() >= 3
+    places = lesson.card("Where a method belongs")
+    for method, family in (
+        ("LoRA", "rewrites the change"),
+        ("BitFit", "chooses weights"),
+        ("P-tuning v1", "adds vectors"),
+    ):
+        with places.changing("text", "figure"):
+            places.choose("method", method)
+        places.wait_for(family)
+    assert places.shown.get_by_role("link").get_attribute("href") == "05_p_tuning_v1.ipynb"
+    places.screenshot("08_map")
+    which = lesson.card("Which method, and why")
+    with which.changing("text", "figure"):
+        which.choose("task", "aspects")
+    with which.changing("text", "figure"):
+        which.type("how many", 1000)
+    which.wait_for("kept for 1000")
+    with which.changing("text", "figure"):
+        which.choose("room for all", "1 MB")
+    which.wait_for("more than 1 MB")
+    with which.changing("text"):
+        which.shown.get_by_role("checkbox").uncheck()
+    which.screenshot("08_which")
+    lesson.no_errors()
+
+
 def use(card, slider, name):
     """Every position that a hand reaches first, then a training that is stopped."""
     for key in ("ArrowRight", "Home", "End", "ArrowLeft"):
