@@ -1,15 +1,21 @@
 """The stored sweeps: what a lesson shows of them, and that the recipes hold what validation chose."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
 from data.world import study
 from peft_edu import PrefixTuning, PromptTuning, PTuning
 from peft_edu.lab import averages, finetune, recipe, recipes, results, scores, stored
+from peft_edu.lab.comparison import METHODS
+from peft_edu.lab.decision import CLOSE
+from peft_edu.lab.memory import readable
 from peft_edu.lab.recipes import RECIPES, Recipe
 from peft_edu.lab.results import winners
 from peft_edu.lab.settings import Setting
 
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 COLUMNS = [
     "task",
     "backbone",
@@ -121,3 +127,24 @@ def test_recipes_hold_what_validation_chose(task):
     best = results(task).groupby("row")[["lr", "steps"]].first()
     for row, chosen in RECIPES[task].items():
         assert (chosen.lr, chosen.steps) == tuple(best.loc[row]), row
+
+
+def test_the_readme_tells_what_was_measured():
+    """How many tasks a method learns as well as full fine-tuning, and what a hundred of them take on disk."""
+    names = {"full fine-tuning": "full", "top 2 blocks": "top 2"}
+    cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in README.splitlines() if " of 9 tasks" in row]
+    told = {names.get(row[0], row[0].partition(",")[0]): (row[4], row[5]) for row in cells}
+    runs = results("methods")
+    means = 100 * runs[runs.split == "test"].groupby(["task", "row"]).value.mean()
+    kept = runs.groupby("row").trainable.first()
+    tasks = runs.task.unique()
+
+    def near(name, among):
+        return sum(means[task, f"{task} {name}"] >= means[task, f"{task} full"] - CLOSE for task in among)
+
+    assert list(told) == list(METHODS)
+    for name, (tasks_learned, size) in told.items():
+        assert tasks_learned == f"{near(name, tasks)} of 9 tasks", name
+        assert size == readable(100 * 4 * kept[f"facts {name}"]), name
+    answered = [task for task in tasks if (task, f"{task} P-tuning") in means]
+    assert f"on {near('P-tuning', answered)} of the {len(answered)} tasks that one word answers" in README
