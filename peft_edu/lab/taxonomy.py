@@ -3,7 +3,6 @@
 Lialin, Deshpande & Rumshisky 2023, https://arxiv.org/abs/2303.15647, section 3.
 """
 
-import html
 from collections.abc import Hashable
 from dataclasses import dataclass
 
@@ -64,8 +63,7 @@ class TaxonomyCard(Card):
         return self.places[method]
 
     def words(self, place: Place) -> str:
-        name = html.escape(place.lesson.removesuffix(".ipynb").replace("_", " "))
-        link = f'Lesson: <a href="{place.lesson}" target="_blank">{name}</a>.'
+        link = f'Read <a href="{place.lesson}" target="_blank"><u>lesson {place.lesson[:2]}</u></a>.'
         family = place.family + (f"; the network that makes it while it learns: {place.also}" if place.also else "")
         rows = [("family", family), ("what it does", FAMILIES[place.family]), ("what is trained", place.idea)]
         return table(("", place.method), rows) + link

@@ -76,8 +76,12 @@ def test_a_method_is_placed_and_chosen(open_lesson):
     with which.changing("text", "figure"):
         which.choose("room for all", "1 MB")
     which.wait_for("more than 1 MB")
-    with which.changing("text"):
+    for box, option in (("task", "reviews"), ("room for all", "any")):
+        with which.changing("text", "figure"):
+            which.choose(box, option)
+    with which.changing("text", "figure"):
         which.shown.get_by_role("checkbox").uncheck()
+    which.wait_for("times the base model's operations")
     which.screenshot("08_which")
     lesson.no_errors()
 
