@@ -153,9 +153,11 @@ def test_the_adapter_is_that_of_the_adapters_library(family):
 
     T5's norms compute in float32, and their last digits differ between the two versions of transformers, without any
     adapter, too: so its bound is 1e-6, and it is not trained, since AdamW turns the sign of the smallest gradient
-    into a whole step.
+    into a whole step. The loss of causal models is computed in float32 from logits in float64: what flows back of it
+    differs between processors, by 1e-9 where it was seen, and what three steps make of it by 2e-8.
     """
     bound, steps = (1e-6, 1) if family == "t5" else (1e-12, 3)
+    flows_back, trained = (1e-8, 1e-6) if family in ("gpt2", "llama") else (bound, bound)
     model = base(family)
     fill(model)
     method = Adapter(bottleneck=4, norms=False)
@@ -172,10 +174,10 @@ def test_the_adapter_is_that_of_the_adapters_library(family):
         output.loss.backward()
         if step == 0:
             assert close(output.logits, GOLDEN[f"{family}.logits"], bound)
-            assert all(close(parameter.grad, GOLDEN[f"{name}.grad"], bound) for name, parameter in learned.items())
+            assert all(close(weight.grad, GOLDEN[f"{name}.grad"], flows_back) for name, weight in learned.items())
         optimizer.step()
     if steps == 3:
-        assert all(close(parameter, GOLDEN[f"{name}.after"], bound) for name, parameter in learned.items())
+        assert all(close(weight, GOLDEN[f"{name}.after"], trained) for name, weight in learned.items())
 
 
 # ------------------------------------------------------------------------------------------ prefix and prompt tuning

@@ -149,6 +149,15 @@ class Card:
     def wait_for(self, text, seconds=60):
         expect(self.shown).to_contain_text(text, timeout=seconds * 1000)
 
+    def train_and_stop(self, name):
+        """A training that is stopped, with a picture while it runs and one after."""
+        self.press("train")
+        self.wait_for("loss")
+        self.screenshot(f"{name}_training")
+        self.press("stop")
+        self.wait_for("stopped after")
+        self.screenshot(name)
+
     @contextmanager
     def changing(self, *names, seconds=10):
         """What the block does must change each of these: "text", "figure"."""

@@ -1,6 +1,4 @@
-"""The lessons as a person walks them: run all, and use every control by keyboard."""
-
-import pytest
+"""The lessons as a person walks them: run all, and use every control by keyboard. test_sliders.py has the others."""
 
 
 def test_start_here(open_lesson):
@@ -18,25 +16,6 @@ def test_start_here(open_lesson):
     lesson.screenshot("00_start_here")
 
 
-@pytest.mark.parametrize(
-    ("name", "title", "slider"),
-    [
-        ("01_full_fine_tuning_and_freezing", "What is trained, from the top", "blocks"),
-        ("02_adapters", "An adapter's bottleneck", "bottleneck"),
-        ("03_prefix_tuning", "A prefix's length", "length"),
-        ("04_prompt_tuning", "A prompt's length", "length"),
-        ("06_p_tuning_v2", "Layers with prompts, from the top", "layers"),
-        ("07_lora", "LoRA's rank", "rank"),
-    ],
-)
-def test_a_lesson_with_a_card(open_lesson, name, title, slider):
-    lesson = open_lesson(name)
-    lesson.run_all(seconds=300)
-    assert lesson.commit_every_guess() >= 3
-    use(lesson.card(title), slider, f"{name[:2]}_card")
-    lesson.no_errors()
-
-
 def test_a_template_is_put_together(open_lesson):
     lesson = open_lesson("05_p_tuning_v1")
     lesson.run_all(seconds=300)
@@ -48,7 +27,7 @@ def test_a_template_is_put_together(open_lesson):
         card.wait_for(f"{total} pseudo tokens")
     with card.changing("figure"):
         card.type("words", "is a native of")
-    train_and_stop(card, "05_card")
+    card.train_and_stop("05_card")
     lesson.no_errors()
 
 
@@ -84,20 +63,3 @@ def test_a_method_is_placed_and_chosen(open_lesson):
     which.wait_for("times the base model's operations")
     which.screenshot("08_which")
     lesson.no_errors()
-
-
-def use(card, slider, name):
-    """Every position that a hand reaches first, then a training that is stopped."""
-    for key in ("ArrowRight", "Home", "End", "ArrowLeft"):
-        with card.changing("text", "figure"):
-            card.move(slider, key)
-    train_and_stop(card, name)
-
-
-def train_and_stop(card, name):
-    card.press("train")
-    card.wait_for("loss")
-    card.screenshot(f"{name}_training")
-    card.press("stop")
-    card.wait_for("stopped after")
-    card.screenshot(name)
