@@ -12,7 +12,9 @@ import nbformat
 import pytest
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
-LESSONS = sorted(NOTEBOOKS.rglob("*.ipynb"))
+LESSONS = sorted(  # without the copies that JupyterLab keeps beside those that were opened
+    path for path in NOTEBOOKS.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts
+)
 SHOWS = {"print", "display", "show", "reveal", "draw"}  # a cell that ends in one of these has something to show
 
 pytestmark = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
