@@ -88,9 +88,14 @@ class DecisionCard(Card):
         tasks, verdicts = numbers
         columns = ("", "score", f"kept for {tasks}", "operations", "why not")
         rows = [
-            (one.method, f"{one.score:.1f}", readable(cost.kept * tasks), f"× {cost.operations:.2f}", one.reason)
+            (
+                one.method,
+                f"{one.score:.1f}",
+                readable(one.cost.kept * tasks),
+                f"× {one.cost.operations:.2f}",
+                one.reason,
+            )
             for one in verdicts
-            for cost in [one.cost]
         ]
         return f"<b>{html.escape(self._answer(numbers))}</b>{table(columns, rows)}"
 
