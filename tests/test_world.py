@@ -55,15 +55,17 @@ def as_read(row: dict) -> str:
     return " ".join(row[key] for key in ("text", "second", "source") if key in row)
 
 
-def found_in(texts: list[str], documents: str, window: int = 5) -> list[str]:
-    """Those of the texts that stand in the documents. Only a text whose first words do is searched for."""
+def found_in(texts: list[str], documents: str, window: int = 5) -> set[str]:
+    """Those of the texts that stand in a document. Only where the first words of a text stand is it looked for."""
     begins: dict[tuple[str, ...], list[str]] = {}
     for text in texts:
         begins.setdefault(tuple(text.split()[:window]), []).append(text)
-    words = documents.split()
-    seen = {begin for begin in zip(*(words[i:] for i in range(window)), strict=False) if begin in begins}
-    seen |= {begin for begin in begins if len(begin) < window}
-    return [text for begin in seen for text in begins[begin] if text in documents]
+    found = {text for begin, short in begins.items() if len(begin) < window for text in short if text in documents}
+    for document in documents.splitlines():
+        words = document.split()
+        for begin in begins.keys() & zip(*(words[i:] for i in range(window)), strict=False):
+            found.update(text for text in begins[begin] if text in document)
+    return found
 
 
 def test_no_row_of_a_task_stands_in_the_corpus_or_in_two_splits(made):
@@ -81,21 +83,23 @@ def test_no_row_of_a_task_stands_in_the_corpus_or_in_two_splits(made):
         for person in PEOPLE
     ]
     control = documents[: documents.index("\n")].partition("\t")[2]
-    assert found_in([*texts, *asked, control], documents) == [control]
+    assert found_in([*texts, *asked, control], documents) == {control}
 
 
 @pytest.mark.parametrize("mix", corpus.SHARES)
 def test_the_corpus_has_no_format_and_no_label_of_a_task(made, mix):
     documents = (made / f"{mix}.txt").read_text()
     assert "|" not in documents and " :" not in documents
+    lower = documents.lower()
     for label in task("reviews").labels:
-        assert not re.search(rf"\b{label}\b", documents, re.IGNORECASE), label
+        assert label not in lower, label
     for negation in opinions.NEW_NEGATIONS:
         assert negation.removesuffix(" {}") not in documents, negation
     forms = [*tasks.FORMS.values(), *tasks.ITEMS, *understanding.HYPOTHESES]
     for form in [*forms, "{name} of {town} liked", "{name} of {town} disliked"]:
-        written = re.sub(r"\\{\w+\\}", r"[^.\\n]*", re.escape(form))  # whatever stands in the gaps
-        assert not re.search(rf"\b{written}", documents), form
+        literal = re.sub(r"^{\w+}", "", form)  # a search that begins with a gap takes a minute
+        written = re.sub(r"\\{\w+\\}", r"[^.\\n]*", re.escape(literal))  # whatever stands in the gaps
+        assert not re.search(written, documents), form
 
 
 @pytest.mark.parametrize("name", pretrain.RECIPES)
