@@ -27,7 +27,7 @@ lab: .venv/.lab
 
 test: .venv/.test
 	$(PYTHON) -m ruff check .
-	$(PYTHON) -m pytest --numprocesses 2 --dist loadscope
+	$(PYTHON) -m pytest --numprocesses 2
 
 notebooks: .venv/.lab
 	$(PYTHON) tools/execute_notebooks.py

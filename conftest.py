@@ -4,6 +4,8 @@ import os
 import runpy
 from pathlib import Path
 
+import pytest
+
 OFFLINE = Path(__file__).parent / "tests" / "offline"
 
 # Before torch is imported anywhere; the kernels and servers that tests start inherit it.
@@ -11,6 +13,23 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(OFFLINE), os.environ.get("PYTHONPATH")]))
 runpy.run_path(str(OFFLINE / "sitecustomize.py"))
+
+
+def pytest_addoption(parser):
+    about = "in the browser run every cell of a lesson, not only those that its controls need"
+    parser.addoption("--whole-lessons", action="store_true", help=about)
+
+
+@pytest.hookimpl(optionalhook=True)  # without xdist nobody asks
+def pytest_xdist_make_scheduler(config, log):
+    """A worker takes a whole file, but of the lessons in the browser one: each takes minutes, and two workers share."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class LessonByLesson(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return nodeid if "browser/test_lessons.py" in nodeid else super()._split_scope(nodeid)
+
+    return LessonByLesson(config, log)
 
 
 def pytest_collectstart(collector):

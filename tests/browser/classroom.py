@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 import nbformat
+from controls import only_controls
 from lab_server import ROOT, jupyter_lab
 from lesson import Lesson
 from playwright.sync_api import Error, sync_playwright
@@ -27,6 +28,7 @@ FLAGS = [
 ]
 # Cells outside the window are in the page as well, so that a test can ask for any of them.
 TRACKER = "config/lab/user-settings/@jupyterlab/notebook-extension/tracker.jupyterlab-settings"
+FIRST = "00_start_here"  # always whole: here begins who has never opened a notebook
 
 
 class NoChromium(RuntimeError):
@@ -34,9 +36,9 @@ class NoChromium(RuntimeError):
 
 
 @contextmanager
-def classroom(folder):
-    """Set one up in the empty `folder`."""
-    notebooks = copy_lessons(folder / "peft_edu")
+def classroom(folder, whole):
+    """Set one up in the empty `folder`, with `whole` lessons or with what their controls need."""
+    notebooks = copy_lessons(folder / "peft_edu", whole)
     (folder / "home" / TRACKER).parent.mkdir(parents=True)
     (folder / "home" / TRACKER).write_text('{"windowingMode": "none"}')
     with sync_playwright() as playwright:
@@ -45,7 +47,7 @@ def classroom(folder):
             yield Classroom(notebooks, chromium, urlsplit(address))
 
 
-def copy_lessons(folder):
+def copy_lessons(folder, whole):
     """Running the copies leaves the checkout as it is; they have no outputs, so that what is seen was made just now."""
     notebooks = folder / "notebooks"
     notebooks.mkdir(parents=True)
@@ -53,6 +55,8 @@ def copy_lessons(folder):
     nbformat.write(card(), notebooks / "card.ipynb")
     for lesson in (ROOT / "notebooks").glob("*.ipynb"):
         notebook = nbformat.read(lesson, as_version=4)
+        if not whole and lesson.stem != FIRST:
+            notebook.cells = only_controls(notebook.cells)
         for cell in notebook.cells:
             if cell.cell_type == "code":
                 cell.outputs, cell.execution_count = [], None

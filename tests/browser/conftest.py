@@ -5,9 +5,10 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def room(tmp_path_factory):
+def room(tmp_path_factory, request):
+    whole = request.config.getoption("whole_lessons")
     try:
-        with classroom.classroom(tmp_path_factory.mktemp("classroom")) as room:
+        with classroom.classroom(tmp_path_factory.mktemp("classroom"), whole) as room:
             yield room
     except classroom.NoChromium as reason:
         pytest.skip(str(reason))

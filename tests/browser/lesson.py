@@ -71,7 +71,7 @@ class Lesson:
     def no_errors(self):
         assert not self.errors, "\n".join(self.errors)
 
-    def run_all(self, seconds=120):
+    def run_all(self, seconds=600):
         """By the menu. The test's copy of the lesson came without outputs: a cell with a number has run here."""
         self.page.get_by_role("menuitem", name="Run", exact=True).click()
         self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
@@ -159,7 +159,7 @@ class Card:
         self.screenshot(name)
 
     @contextmanager
-    def changing(self, *names, seconds=10):
+    def changing(self, *names, seconds=60):
         """What the block does must change each of these: "text", "figure"."""
         before = {name: getattr(self, name) for name in names}
         yield

@@ -28,7 +28,7 @@ def test_stop_answers_while_it_trains(open_lesson):
     asked = time.monotonic()
     card.press("stop")
     card.wait_for("stopped after")
-    assert time.monotonic() - asked < 2
+    assert time.monotonic() - asked < 5  # of the ten seconds that it would take
     lesson.no_errors()
 
 

@@ -1,9 +1,40 @@
-"""The lessons as a person walks them: run all, and use every control by keyboard. test_sliders.py has the others."""
+"""The lessons as a person has them before them: every control is used, by keyboard. Whole ones: --whole-lessons."""
+
+import pytest
+
+pytestmark = pytest.mark.timeout(900)  # all trainings of a lesson, and a browser beside them
+
+
+@pytest.mark.parametrize(
+    ("name", "title", "slider"),
+    [
+        ("01_full_fine_tuning_and_freezing", "What is trained, from the top", "blocks"),
+        ("02_adapters", "An adapter's bottleneck", "bottleneck"),
+        ("03_prefix_tuning", "A prefix's length", "length"),
+        ("04_prompt_tuning", "A prompt's length", "length"),
+        ("06_p_tuning_v2", "Layers with prompts, from the top", "layers"),
+        ("07_lora", "LoRA's rank", "rank"),
+    ],
+)
+def test_a_lesson_with_a_card(open_lesson, name, title, slider):
+    lesson = open_lesson(name)
+    lesson.run_all()
+    assert lesson.commit_every_guess() >= 3
+    use(lesson.card(title), slider, f"{name[:2]}_card")
+    lesson.no_errors()
+
+
+def use(card, slider, name):
+    """Every position that a hand reaches first, then a training that is stopped."""
+    for key in ("ArrowRight", "Home", "End", "ArrowLeft"):
+        with card.changing("text", "figure"):
+            card.move(slider, key)
+    card.train_and_stop(name)
 
 
 def test_start_here(open_lesson):
     lesson = open_lesson("00_start_here")
-    lesson.run_all(seconds=180)
+    lesson.run_all()
     guess = lesson.card("Which share of the numbers")
     guess.shown.get_by_role("textbox").fill("101")
     guess.press("commit")
@@ -18,7 +49,7 @@ def test_start_here(open_lesson):
 
 def test_a_template_is_put_together(open_lesson):
     lesson = open_lesson("05_p_tuning_v1")
-    lesson.run_all(seconds=300)
+    lesson.run_all()
     assert lesson.commit_every_guess() >= 3
     card = lesson.card("Where the pseudo tokens stand")
     for place, number, total in (("before", 0, 6), ("between", 1, 4), ("after", 2, 3)):
@@ -33,7 +64,7 @@ def test_a_template_is_put_together(open_lesson):
 
 def test_a_method_is_placed_and_chosen(open_lesson):
     lesson = open_lesson("08_choosing_a_method")
-    lesson.run_all(seconds=300)
+    lesson.run_all()
     assert lesson.commit_every_guess() >= 3
     places = lesson.card("Where a method belongs")
     for method, family in (
