@@ -32,7 +32,7 @@ def learning_curves(
         look = style.line_style(i)
         at, smooth = np.arange(1, len(values) + 1), trailing_mean(values, max(1, len(values) // 20))
         axes.plot(at, values, color=look["color"], alpha=0.25, linewidth=0.8)
-        axes.plot(at, smooth, **look, markevery=max(1, len(values) // 8), markersize=4)
+        axes.plot(at, smooth, **look, markevery=max(1, len(values) // 8), markersize=4, clip_on=False)
         ends.append((smooth[-1], name, look["color"]))
     axes.set(xlabel="step", ylabel=ylabel, ylim=(0, None), xlim=(0, max([steps, *map(len, curves.values())])))
     _label_ends(axes, ends)
@@ -189,7 +189,7 @@ def low_rank(
 ) -> Figure:
     """W, B and A to scale. Beside them, if there are any, the scores of a stored sweep with this rank marked."""
     figure, axes = style.sheet(title)
-    scale, left, top = 190 / max(rows, columns), 20, 290
+    scale, left, top = 180 / max(rows, columns), 20, 290
     height, width, thin = scale * rows, scale * columns, scale * rank
     b, a = left + width + 40, left + width + 40 + thin + 14
     frozen_box(axes, left, top - height, width, height)
