@@ -33,11 +33,11 @@ def names(code: CodeType) -> tuple[set[str], set[str]]:
     """Those that a cell reads from the cells before it, and those that it binds."""
     reads, binds = set(), set()
     for instruction in dis.get_instructions(code):
-        name = instruction.argval
-        if instruction.opname in ("LOAD_NAME", "LOAD_GLOBAL") and name not in binds:
-            reads.add(name)
-        elif instruction.opname in ("STORE_NAME", "STORE_GLOBAL"):
-            binds.add(name)
-        elif isinstance(name, CodeType):  # a function, or a class: what it reads of the world outside
-            reads |= names(name)[0] - binds
+        operation, argument = instruction.opname, instruction.argval
+        if operation in ("LOAD_NAME", "LOAD_GLOBAL") and argument not in binds:
+            reads.add(argument)
+        elif operation in ("STORE_NAME", "STORE_GLOBAL"):
+            binds.add(argument)
+        elif isinstance(argument, CodeType):  # a function, or a class: what it reads of the world outside
+            reads |= names(argument)[0] - binds
     return reads, binds
