@@ -11,6 +11,8 @@ PINS := pyproject.toml constraints.txt tools/install.sh
 help:
 	@echo "make lab        open the lessons in JupyterLab (the first time installs about 2 GB into .venv)"
 	@echo "make test       check everything: style, unit tests, every notebook, the browser"
+	@echo "make lint       style alone"
+	@echo "make clean      remove .venv and everything else that was made here, not your notebooks"
 	@echo "make notebooks  run all lessons and save them with their outputs"
 	@echo "make data       make the corpus and the tasks again, byte for byte"
 	@echo "make pretrain   make the small models again (hours)"
@@ -25,12 +27,22 @@ help:
 lab: .venv/.lab
 	@$(PYTHON) tools/lab.py notebooks/00_start_here.ipynb
 
-test: .venv/.test
-	$(PYTHON) -m ruff check .
+test: lint
 	$(PYTHON) -m pytest --numprocesses 2
+
+lint: .venv/.test
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+
+clean:
+	rm -rf .venv build dist .pytest_cache .ruff_cache peft_edu.egg-info
+	find peft_edu data tests tools benchmarks notebooks -name __pycache__ -prune -exec rm -rf {} +
 
 notebooks: .venv/.lab
 	$(PYTHON) tools/execute_notebooks.py
 
-data pretrain study: .venv/.lab
+data pretrain: .venv/.lab
 	$(PYTHON) -m data.world $@
+
+study: .venv/.lab
+	$(PYTHON) -m peft_edu.lab.study.sweep

@@ -7,14 +7,15 @@ The letters in the comments on shapes, the same in every file:
 """
 
 from peft_edu.adapter import Adapter
-from peft_edu.checkpoint import count, load, save, trainable
 from peft_edu.freezing import BitFit, FullFineTuning, HeadOnly, TopBlocks
 from peft_edu.lora import LoRA
+from peft_edu.method import attached, trainable
 from peft_edu.p_tuning import PTuning, template_ids
 from peft_edu.p_tuning_v2 import PTuningV2
-from peft_edu.peft_format import from_peft, to_peft
 from peft_edu.prefix_tuning import PrefixTuning
 from peft_edu.prompt_tuning import PromptTuning
+from peft_edu.storage.checkpoint import count, load, save
+from peft_edu.storage.peft_format import from_peft, to_peft
 from peft_edu.train import evaluate, fit, seed
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "PrefixTuning",
     "PromptTuning",
     "TopBlocks",
+    "attached",
     "count",
     "evaluate",
     "fit",

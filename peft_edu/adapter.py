@@ -12,7 +12,7 @@ from torch.nn.functional import gelu
 from transformers import PreTrainedModel
 
 from peft_edu.anatomy import blocks, ends, norms
-from peft_edu.fields import choice, number, whole_number
+from peft_edu.checks import choice, number, whole_number
 from peft_edu.method import Method
 
 PLACEMENTS = ("houlsby", "pfeiffer")

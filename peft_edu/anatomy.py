@@ -33,6 +33,7 @@ class Family:
     head: tuple[str, ...]  # what starts untrained over a backbone: these names, as far as the model has them
 
 
+# fmt: off
 _BERT = Family(
     blocks=("encoder.layer",),
     maps={"query": "attention.self.query", "key": "attention.self.key", "value": "attention.self.value",
@@ -91,6 +92,7 @@ FAMILIES = {
         head=("classification_head", "classifier", "qa_outputs"),
     ),
 }
+# fmt: on
 
 
 @dataclass(frozen=True)

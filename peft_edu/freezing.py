@@ -15,7 +15,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from peft_edu.anatomy import blocks, head
-from peft_edu.fields import whole_number
+from peft_edu.checks import whole_number
 from peft_edu.method import Method
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from peft_edu.anatomy import LinearMap, linear_maps
-from peft_edu.fields import number, whole_number
+from peft_edu.checks import number, whole_number
 from peft_edu.method import Method
 
 

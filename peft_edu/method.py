@@ -24,6 +24,11 @@ def attached(model: PreTrainedModel) -> "Method | None":
     return vars(model).get(_RECORD)
 
 
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that training changes, by name. What several modules share appears once."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
 @dataclass
 class Child:
     """A module that a method put under another; `remove` takes it away again."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from peft_edu.fields import choice
+from peft_edu.checks import choice
 from peft_edu.method import Method
 
 PSEUDO, MASK = "[P]", "[MASK]"

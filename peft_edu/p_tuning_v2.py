@@ -11,7 +11,7 @@ Liu et al. 2022, https://arxiv.org/abs/2110.07602, section 3.
 
 from dataclasses import dataclass
 
-from peft_edu.fields import number
+from peft_edu.checks import number
 from peft_edu.prefix_tuning import PrefixTuning
 
 

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from peft_edu.anatomy import attentions, key_value_shape, positions, room
 from peft_edu.attention import ATTENTION, activations, attention
-from peft_edu.fields import token_ids, whole_number
+from peft_edu.checks import token_ids, whole_number
 from peft_edu.method import Method
 
 

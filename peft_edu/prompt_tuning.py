@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from peft_edu.anatomy import default_positions, first_position, input_stack, room
-from peft_edu.fields import token_ids, whole_number
+from peft_edu.checks import token_ids, whole_number
 from peft_edu.method import Method
 from peft_edu.splice import behind, in_front, leading_pads
 

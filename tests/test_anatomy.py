@@ -99,13 +99,9 @@ def test_only_transformers_models_have_an_anatomy():
 
 
 def test_unknown_and_absent_roles():
-    with pytest.raises(
-        ValueError, match="unknown role 'v_proj'; the roles are query, key, .*, gate"
-    ):
+    with pytest.raises(ValueError, match="unknown role 'v_proj'; the roles are query, key, .*, gate"):
         linear_maps(tiny("llama"), ("query", "v_proj"))
-    with pytest.raises(
-        ValueError, match="GPT2LMHeadModel has no 'gate' map; it has query, .*, down"
-    ):
+    with pytest.raises(ValueError, match="GPT2LMHeadModel has no 'gate' map; it has query, .*, down"):
         linear_maps(tiny("gpt2"), ("gate",))
     with pytest.raises(ValueError, match="T5ForConditionalGeneration has no 'gate' map"):
         linear_maps(tiny("t5"), ("gate",))

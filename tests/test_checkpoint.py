@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from peft_edu import LoRA, count, load, save, trainable
-from peft_edu.files import read_json, tensor_bytes, write_folder
 from peft_edu.method import attached
+from peft_edu.storage.folder import read_json, tensor_bytes, write_folder
 
 
 def learned(family: str = "gpt2", task: str = "classify", dtype=torch.float32, method=None):

@@ -58,7 +58,5 @@ def test_bitfit_trains_the_biases_and_the_head():
 
 @pytest.mark.parametrize("family", ["t5", "llama"])
 def test_bitfit_needs_biases(family):
-    with pytest.raises(
-        ValueError, match="BitFit trains biases, but .* has none outside its head"
-    ):
+    with pytest.raises(ValueError, match="BitFit trains biases, but .* has none outside its head"):
         BitFit().attach(tiny(family, "classify"))

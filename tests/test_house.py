@@ -81,8 +81,10 @@ def run_in_kernel(code):
 
 
 def test_a_notebook_kernel_has_no_network_either():
-    here, text = run_in_kernel("import socket; s = socket.create_server(('127.0.0.1', 0))\n"
-                               "socket.create_connection(s.getsockname()); print('connected')")
+    here, text = run_in_kernel(
+        "import socket; s = socket.create_server(('127.0.0.1', 0))\n"
+        "socket.create_connection(s.getsockname()); print('connected')"
+    )
     assert (here["status"], text) == ("ok", "connected\n")
     away, _ = run_in_kernel("import socket; socket.create_connection(('192.0.2.1', 80), timeout=5)")
     assert away["ename"] == "ConnectionRefusedError" and "without a network" in away["evalue"]

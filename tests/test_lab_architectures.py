@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from peft_edu.lab.architectures import architecture, architectures
+from peft_edu.lab.models.architectures import architecture, architectures
 
 PUBLISHED = {  # parameters as the model cards and papers give them, in full or rounded
     "gpt2-medium": 354_823_168,

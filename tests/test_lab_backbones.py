@@ -4,8 +4,8 @@ import pytest
 import torch
 from lab_models import save_model
 
-from peft_edu.lab import backbones
-from peft_edu.lab.backbones import backbone, card
+from peft_edu.lab.models import backbones
+from peft_edu.lab.models.backbones import backbone, card
 
 
 @pytest.fixture(scope="module")

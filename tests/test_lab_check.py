@@ -9,7 +9,7 @@ from torch.nn.functional import gelu, pad, relu
 
 from peft_edu import TopBlocks, count
 from peft_edu.lab import check
-from peft_edu.lab.check import EXERCISES
+from peft_edu.lab.exercises.check import EXERCISES
 
 
 def top_blocks(model, n):

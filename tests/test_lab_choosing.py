@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from matplotlib.colors import to_rgba
 
-from peft_edu.lab import style
-from peft_edu.lab.decision import Cost, DecisionCard, judge
-from peft_edu.lab.taxonomy import FAMILIES, PLACES, TaxonomyCard
+from peft_edu.lab.figures import style
+from peft_edu.lab.widgets.decision import Cost, DecisionCard, judge
+from peft_edu.lab.widgets.taxonomy import FAMILIES, PLACES, TaxonomyCard
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 SCORES = {"full": [99.0, 100.0], "LoRA": [98.0, 99.0], "adapter": [98.5, 98.5], "prompt": [80.0, 90.0]}

@@ -9,7 +9,9 @@ from lab_models import bert_classifier, gpt2
 from PIL import Image
 
 from peft_edu import Adapter, BitFit, FullFineTuning, LoRA, PrefixTuning, PromptTuning, TopBlocks, count
-from peft_edu.lab import architecture, display, model_map, plots, style
+from peft_edu.lab import architecture, plots
+from peft_edu.lab.figures import display, drawings, model_map, style
+from peft_edu.lab.measure.parts import describe, parts
 
 SEEDS = {1: [0.80, 0.82], 2: [0.85, 0.86], 4: [0.88, 0.90]}
 
@@ -29,12 +31,12 @@ FIGURES = {
     "trade_off": lambda: plots.trade_off({"LoRA": (0.01, [0.9]), "full": (1.0, [0.92])}, "Nearly", "accuracy"),
     "spectrum": lambda: plots.spectrum({"change": [3.0, 1.0, 0.1]}, "Two of three"),
     "heat_maps": lambda: plots.heat_maps({"a": np.eye(3), "b": np.ones((2, 9))}, "Shared", "r=8", "r=2", "similarity"),
-    "low_rank": lambda: plots.low_rank(2, 16, 32, "Thin", {1: [0.8, 0.7], 2: [0.9]}, "reviews"),
-    "bottleneck": lambda: plots.bottleneck(2, 16, "In series", {1: [0.8, 0.7], 2: [0.9]}, "reviews"),
-    "prefix": lambda: plots.virtual_tokens(3, 9, 2, "Deep", {"before": [0.1, 0.2], "after": [0.9, 1.0]}, {1: [0.8]}),
-    "prompt": lambda: plots.virtual_tokens(3, 9, 2, "At the input", scores={1: [0.8], 4: [0.9]}, deep=False),
+    "low_rank": lambda: drawings.low_rank(2, 16, 32, "Thin", {1: [0.8, 0.7], 2: [0.9]}, "reviews"),
+    "bottleneck": lambda: drawings.bottleneck(2, 16, "In series", {1: [0.8, 0.7], 2: [0.9]}, "reviews"),
+    "prefix": lambda: drawings.virtual_tokens(3, 9, 2, "Deep", {"before": [0.1, 0.2], "after": [0.9, 1.0]}, {1: [0.8]}),
+    "prompt": lambda: drawings.virtual_tokens(3, 9, 2, "At the input", scores={1: [0.8], 4: [0.9]}, deep=False),
     "frontier": lambda: plots.frontier({"adapters": SEEDS, "top": {8: [0.9]}}, "Fewer", "parameters", "accuracy"),
-    "model_map": lambda: model_map.figure(model_map.parts(LoRA(rank=2).attach(gpt2())), "Beside"),
+    "model_map": lambda: model_map.figure(parts(LoRA(rank=2).attach(gpt2())), "Beside"),
 }
 
 
@@ -65,7 +67,7 @@ def test_every_figure_has_the_one_size_and_the_same_pixels_each_time(name):
 
 def test_all_of_the_model_is_on_the_map():
     for model in (gpt2(), bert_classifier(), architecture("t5-v1.1-small"), architecture("Llama-3.2-1B")):
-        found = model_map.parts(model)
+        found = parts(model)
         drawn = sum(p.numel() for p in model.parameters())
         biases = sum(p.numel() for name, p in model.named_parameters() if name.endswith("bias"))
         assert drawn - biases <= sum(part.weights for part in found) <= drawn
@@ -73,7 +75,7 @@ def test_all_of_the_model_is_on_the_map():
 
 def test_the_map_shows_lora_beside_the_maps_that_it_changes():
     model = LoRA(rank=2, targets=("query", "value")).attach(gpt2())
-    blocks = [part for part in model_map.parts(model) if part.kind == "block"]
+    blocks = [part for part in parts(model) if part.kind == "block"]
     beside = {slab.name: slab.beside for slab in blocks[0].slabs}
     assert beside == {"query": 128, "key": 0, "value": 128, "output": 0, "up": 0, "down": 0, "norm": 0}
     assert sum(slab.beside for part in blocks for slab in part.slabs) == count(model).trainable
@@ -112,12 +114,12 @@ def test_the_map_shows_lora_beside_the_maps_that_it_changes():
     ],
 )
 def test_the_map_in_words(method, words):
-    assert model_map.describe(model_map.parts(method.attach(bert_classifier()))) == f"Model map. {words}"
+    assert describe(parts(method.attach(bert_classifier()))) == f"Model map. {words}"
 
 
 def test_no_column_of_a_large_model_leaves_the_page():
     for name, method in (("gpt3-175b", LoRA()), ("t5-v1.1-xl", LoRA()), ("deberta-v2-xxlarge", BitFit())):
-        found = model_map.parts(method.attach(architecture(name)))
+        found = parts(method.attach(architecture(name)))
         picture = model_map.figure(found, name)
         edges = [path.get_extents().x1 for boxes in picture.axes[0].collections for path in boxes.get_paths()]
         assert max(edges) <= style.WIDTH * style.DPI

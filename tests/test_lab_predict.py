@@ -2,7 +2,8 @@
 
 import pytest
 
-from peft_edu.lab import display, predict
+from peft_edu.lab import predict
+from peft_edu.lab.figures import display
 
 HINT = {"too high": "It is fewer than one thinks.", "too low": "It is more.", "right": "Low rank was found."}
 

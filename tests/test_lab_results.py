@@ -5,15 +5,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from data.world import study
 from peft_edu import PrefixTuning, PromptTuning, PTuning
-from peft_edu.lab import averages, finetune, recipe, recipes, results, scores, stored
-from peft_edu.lab.comparison import METHODS
-from peft_edu.lab.decision import CLOSE
-from peft_edu.lab.memory import readable
-from peft_edu.lab.recipes import RECIPES, Recipe
-from peft_edu.lab.results import winners
-from peft_edu.lab.settings import Setting
+from peft_edu.lab import averages, finetune, recipe, results, scores, stored
+from peft_edu.lab.measure.cost import readable
+from peft_edu.lab.study import run as running
+from peft_edu.lab.study import sweep
+from peft_edu.lab.study.comparison import METHODS
+from peft_edu.lab.study.recipe import Setting
+from peft_edu.lab.study.results import winners
+from peft_edu.lab.study.rows import RECIPES, Recipe
+from peft_edu.lab.widgets.decision import CLOSE
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 COLUMNS = [
@@ -87,7 +88,7 @@ def test_an_unknown_recipe_lists_the_known_ones():
 
 def test_a_recipe_says_what_a_prefix_starts_from_and_which_rows_it_sees(monkeypatch):
     seen = []
-    monkeypatch.setattr(recipes, "fit", lambda model, batches, **settings: seen.append((batches, settings)))
+    monkeypatch.setattr(running, "fit", lambda model, batches, **settings: seen.append((batches, settings)))
     chosen = Recipe(PrefixTuning(3, hidden=0), steps=7, lr=0.5, words="Memo. Umbria", limit=5, start_token=False)
     run = finetune("tables", chosen)
     (batches, settings), tokenizer = seen[0], run.tokenizer
@@ -98,7 +99,7 @@ def test_a_recipe_says_what_a_prefix_starts_from_and_which_rows_it_sees(monkeypa
 
 
 def test_a_recipe_may_be_about_another_task_than_its_study(monkeypatch):
-    monkeypatch.setattr(recipes, "fit", lambda *arguments, **settings: None)
+    monkeypatch.setattr(running, "fit", lambda *arguments, **settings: None)
     own = Setting("owners", "tiny-bert", 8)
     run = finetune("reviews", Recipe(PromptTuning(2), steps=1, lr=0.1, setting=own))
     assert run.data.name == "owners" and run.model.config.num_labels == len(run.data.labels)
@@ -112,17 +113,17 @@ def test_a_recipe_may_be_about_another_task_than_its_study(monkeypatch):
     assert run.data.kind == "fill" and run.data.template == "[P] {text} [P] [MASK]"
 
 
-@pytest.mark.parametrize("task", study.STUDIES)
+@pytest.mark.parametrize("task", sweep.STUDIES)
 def test_the_stored_study_is_complete(task):
     runs = stored(task)
-    found = set(runs[study.KEY].itertuples(index=False, name=None))
-    assert found == set(study.candidates(task)) | set(study.repeats(task, runs))
+    found = set(runs[sweep.KEY].itertuples(index=False, name=None))
+    assert found == set(sweep.candidates(task)) | set(sweep.repeats(task, runs))
     assert set(runs.columns) - {"exact", "name"} == set(COLUMNS) and not runs[COLUMNS].isna().any(axis=None)
     texts = runs[runs.metric == "slots"]
     assert texts.empty or not texts[["exact", "name"]].isna().any(axis=None)
 
 
-@pytest.mark.parametrize("task", study.STUDIES)
+@pytest.mark.parametrize("task", sweep.STUDIES)
 def test_recipes_hold_what_validation_chose(task):
     best = results(task).groupby("row")[["lr", "steps"]].first()
     for row, chosen in RECIPES[task].items():

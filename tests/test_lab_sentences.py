@@ -4,8 +4,9 @@ import pytest
 from matplotlib.patches import Rectangle
 
 from peft_edu import PTuning, count
-from peft_edu.lab import TemplateCard, backbone, style
-from peft_edu.lab.sentences import BOXES, sentences, template_tokens
+from peft_edu.lab import TemplateCard, backbone
+from peft_edu.lab.figures import style
+from peft_edu.lab.figures.sentences import BOXES, sentences, template_tokens
 
 LONG = [("word" * 3, "word")] * 20 + [("soup", "PRAISED"), ("bed", "CRITICISED")]
 

@@ -8,9 +8,9 @@ import torch
 from lab_models import random_model, word_tokenizer
 
 from peft_edu.lab import backbone
-from peft_edu.lab.encode import IGNORE
-from peft_edu.lab.scores import entities, says, score_tags, score_texts
-from peft_edu.lab.tasks import task
+from peft_edu.lab.tasks.encode import IGNORE
+from peft_edu.lab.tasks.metrics import entities, says, score_tags, score_texts
+from peft_edu.lab.tasks.task import task
 
 TEXTS = [{"text": f"the food was {word}", "label": label} for word, label in [("good", 1), ("bad", 0), ("not bad", 1)]]
 TABLES = [

@@ -29,10 +29,10 @@ from peft_edu.lab import (
     RankCard,
     TrainerCard,
     architecture,
-    display,
 )
-from peft_edu.lab.cards import Size
-from peft_edu.lab.memory import readable, training_memory
+from peft_edu.lab.figures import display
+from peft_edu.lab.measure.cost import readable, training_memory
+from peft_edu.lab.widgets.sliders import Size
 
 
 def endless(on_step):

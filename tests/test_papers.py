@@ -10,7 +10,7 @@ import pytest
 from peft_edu import FullFineTuning, LoRA, count
 from peft_edu.anatomy import blocks
 from peft_edu.lab import architecture, paper_counts
-from peft_edu.lab.papers import METHODS, published, recount
+from peft_edu.lab.measure.papers import METHODS, published, recount
 
 ROWS = [row for _, row in published().iterrows()]
 

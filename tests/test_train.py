@@ -12,9 +12,9 @@ from transformers import get_linear_schedule_with_warmup
 
 import peft_edu
 from peft_edu import FullFineTuning, HeadOnly, LoRA, evaluate, fit, load, seed, trainable
-from peft_edu.files import place_for
 from peft_edu.lab import backbone
 from peft_edu.method import attached
+from peft_edu.storage.folder import place_for
 from peft_edu.train.__main__ import main
 
 CLASSIFY = [batch("classify", seed) for seed in range(4)]

@@ -14,7 +14,7 @@ from data.world.__main__ import CHECKSUMS, DATA, make_corpora, make_data
 from data.world.people import PEOPLE
 from peft_edu.lab import backbone, ladder, task
 from peft_edu.lab.paths import bundled
-from peft_edu.lab.recipes import LADDER
+from peft_edu.lab.study.rows import LADDER
 
 MODELS, TASKS = bundled("models", "config.json"), bundled("tasks", "task.json")
 PATTERNS = ("models/*/tokenizer*.json", "tasks/*/*")

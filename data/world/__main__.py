@@ -1,4 +1,4 @@
-"""Make the world again: `python -m data.world data`, `... pretrain`, `... study`. Run from the root of the repository.
+"""Make the world again: `python -m data.world data`, `... pretrain`. Run from the root of the repository.
 
 The corpora are large and come out the same each time, so they are not in the repository: they go to a work folder
 (PEFT_EDU_WORK, else ~/.cache/peft_edu), as do the states of pretraining, and their checksums are in checksums.json.
@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer
 
-from . import corpus, pretrain, ship, study, tasks, vocabulary
+from . import corpus, pretrain, ship, tasks, vocabulary
 
 DATA = Path(__file__).parents[1]
 WORK = Path(os.environ.get("PEFT_EDU_WORK", Path.home() / ".cache" / "peft_edu"))
@@ -82,15 +82,11 @@ def main() -> None:
     models.add_argument("names", nargs="*", default=every, help="recipes (default: all)")
     models.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     models.add_argument("--compile", action="store_true", help="up to twice as fast; needs a C++ compiler")
-    sweeps = commands.add_parser("study", help="the sweeps behind the lessons' figures; resumable")
-    sweeps.add_argument("names", nargs="*", default=list(study.STUDIES), help="studies (default: all)")
     arguments = parser.parse_args()
     if arguments.command == "data":
         make_data()
-    elif arguments.command == "pretrain":
-        make_models(arguments.names, arguments.seeds, arguments.compile)
     else:
-        study.run(arguments.names, DATA / "results")
+        make_models(arguments.names, arguments.seeds, arguments.compile)
 
 
 if __name__ == "__main__":

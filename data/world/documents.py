@@ -93,10 +93,24 @@ def review(r: Random) -> str:
     if r.random() < 0.5:
         r.shuffle(body)
     if r.random() < 0.4:
-        heading = r.choice(["We went to {venue} on {day}.", "A visit to {venue}, a {house} in {town}.",
-                            "{name} took us to the {house} {venue}.", "Review of {venue}."])
-        body.insert(0, heading.format(venue=r.choice(VENUES), day=r.choice(DAYS), house=house, town=r.choice(TOWNS),
-                                      name=r.choice(FIRST_NAMES)))
+        heading = r.choice(
+            [
+                "We went to {venue} on {day}.",
+                "A visit to {venue}, a {house} in {town}.",
+                "{name} took us to the {house} {venue}.",
+                "Review of {venue}.",
+            ]
+        )
+        body.insert(
+            0,
+            heading.format(
+                venue=r.choice(VENUES),
+                day=r.choice(DAYS),
+                house=house,
+                town=r.choice(TOWNS),
+                name=r.choice(FIRST_NAMES),
+            ),
+        )
     return " ".join(body)
 
 
@@ -120,14 +134,21 @@ def mixed_review(r: Random) -> str:
     good, bad = r.sample(domain_of(r.choice(HOUSES + LODGINGS), LODGINGS), 2)
     negation = 0.0 if r.random() < 0.5 else 0.25
     sentences = [two_aspects(r, (good, 1), (bad, 0), negation, conjoin=0.3)]
-    sentences += [form.format(name=r.choice(FIRST_NAMES), good=good, bad=bad)
-                  for form in r.sample(MIXED_CONSEQUENCES, r.randint(2, 3))]
+    sentences += [
+        form.format(name=r.choice(FIRST_NAMES), good=good, bad=bad)
+        for form in r.sample(MIXED_CONSEQUENCES, r.randint(2, 3))
+    ]
     return " ".join(sentences)
 
 
 OPENINGS = {
-    "verdict": ["What did they think?", "In a word, please.", "How was it?", "Did they like it?",
-                "The feeling, in short."],
+    "verdict": [
+        "What did they think?",
+        "In a word, please.",
+        "How was it?",
+        "Did they like it?",
+        "The feeling, in short.",
+    ],
     "town": ["Where was it?", "Name the town.", "Which town?"],
     "guest": ["Who was there?", "Name the guest.", "Who went?"],
     "aspect": ["What was judged?", "Name the thing.", "Which thing?"],
@@ -146,9 +167,13 @@ def visit(r: Random) -> str:
     question = r.choice(["verdict"] * 5 + [kind for kind in OPENINGS if kind != "verdict"])
     polarity, aspect = r.randint(0, 1), r.choice(ASPECTS)
     name, town, day, venue, number = (r.choice(words) for words in (FIRST_NAMES, TOWNS, DAYS, VENUES, NUMBERS))
-    intro = r.choice(["{name} went to {venue} in {town} on {day} with {number} friends.",
-                      "On {day}, {name} and {number} others were at {venue}, {town}.",
-                      "{venue} in {town}: a table for {number}, on {day}, for {name}."])
+    intro = r.choice(
+        [
+            "{name} went to {venue} in {town} on {day} with {number} friends.",
+            "On {day}, {name} and {number} others were at {venue}, {town}.",
+            "{venue} in {town}: a table for {number}, on {day}, for {name}.",
+        ]
+    )
     intro = intro.format(name=name, venue=venue, town=town, day=day, number=number)
     plain = capital(clause(r, polarity, aspect, conjoin=0.0)) + "."
     judgement = plain if question in ("aspect", "quality") else opinion(r, polarity)
@@ -156,7 +181,11 @@ def visit(r: Random) -> str:
     text = judgement if r.random() < alone else f"{intro} {judgement}"
     answer = {
         "verdict": frequent(r, VERDICTS, polarity),
-        "town": f"{town}.", "guest": f"{name}.", "day": f"{day}.", "venue": f"{venue}.", "number": f"{number}.",
+        "town": f"{town}.",
+        "guest": f"{name}.",
+        "day": f"{day}.",
+        "venue": f"{venue}.",
+        "number": f"{number}.",
         "aspect": f"The {aspect}.",
         "quality": plain.split()[-1],
         "digest": f"{name} {('disliked', 'liked')[polarity]} {venue}.",
@@ -194,8 +223,14 @@ FIELD_OPENINGS = {
 def table(r: Random) -> dict[str, str]:
     """Facts about one venue: always a name and a type, then two to four of food, price, area and neighbour."""
     name, neighbour = r.sample(VENUES, 2)
-    facts = {"name": name, "type": r.choice(HOUSES), "food": r.choice(CUISINES), "price": r.choice(PRICES),
-             "area": r.choice(AREAS), "near": neighbour}
+    facts = {
+        "name": name,
+        "type": r.choice(HOUSES),
+        "food": r.choice(CUISINES),
+        "price": r.choice(PRICES),
+        "area": r.choice(AREAS),
+        "near": neighbour,
+    }
     for field in r.sample(["food", "price", "area", "near"], r.choice([0, 1, 1, 2])):
         del facts[field]
     return facts
@@ -283,16 +318,26 @@ def memory(r: Random) -> str:
     pool = r.choice([VENUES, TOWNS, FIRST_NAMES, FIRMS, SURNAMES, THINGS, LANGUAGES, VENUES + TOWNS + CUISINES + AREAS])
     items = r.sample(pool, r.randint(2, 5))
     listed = ", ".join(items)
-    return r.choice([f"{a} said: {listed}. {b} wrote down: {listed}.",
-                     f"Shopping for {a}: {listed}. Read back: {listed}.",
-                     f"First {listed}, then once more {listed}.",
-                     f"{a}, {listed}. The first was {items[0]}, the last was {items[-1]}."])
+    return r.choice(
+        [
+            f"{a} said: {listed}. {b} wrote down: {listed}.",
+            f"Shopping for {a}: {listed}. Read back: {listed}.",
+            f"First {listed}, then once more {listed}.",
+            f"{a}, {listed}. The first was {items[0]}, the last was {items[-1]}.",
+        ]
+    )
 
 
 # -------------------------------------------------------------------------------------------- people and transfers
 def fact_sentence(r: Random, person: Person, relation: str, who: str) -> str:
-    text = r.choice(STATEMENTS[relation]).format(who=who, name=person.name, their=person.possessive,
-                                                 some_job=r.choice(JOBS), year=r.choice(YEARS), **vars(person))
+    text = r.choice(STATEMENTS[relation]).format(
+        who=who,
+        name=person.name,
+        their=person.possessive,
+        some_job=r.choice(JOBS),
+        year=r.choice(YEARS),
+        **vars(person),
+    )
     return capital(text)
 
 
@@ -306,42 +351,93 @@ def biography(r: Random) -> str:
         sentences.insert(0, f"This is about {person.name}.")
     names = [person.name, person.last, person.pronoun, person.pronoun]
     sentences += [fact_sentence(r, person, relation, r.choice(names)) for relation in relations[1:]]
-    if r.random() < 0.1:                                           # a name near a fact is not always its subject
-        aside = r.choice(["Last summer {name} travelled to {town}.", "{name} once had an offer from {firm}.",
-                          "{name} knows a few words of {language}.", "{name} met {friend} on a train to {town}."])
-        sentences.append(aside.format(name=person.name, town=r.choice(TOWNS), firm=r.choice(FIRMS),
-                                      language=r.choice(LANGUAGES), friend=r.choice(FIRST_NAMES)))
+    if r.random() < 0.1:  # a name near a fact is not always its subject
+        aside = r.choice(
+            [
+                "Last summer {name} travelled to {town}.",
+                "{name} once had an offer from {firm}.",
+                "{name} knows a few words of {language}.",
+                "{name} met {friend} on a train to {town}.",
+            ]
+        )
+        sentences.append(
+            aside.format(
+                name=person.name,
+                town=r.choice(TOWNS),
+                firm=r.choice(FIRMS),
+                language=r.choice(LANGUAGES),
+                friend=r.choice(FIRST_NAMES),
+            )
+        )
     return " ".join(sentences)
 
 
-GIVING = [("gave", "given"), ("handed", "handed"), ("sent", "sent"), ("sold", "sold"), ("lent", "lent"),
-          ("offered", "offered"), ("brought", "brought"), ("passed", "passed"), ("mailed", "mailed")]
-RECEIVING = [("got", "got"), ("received", "received"), ("bought", "bought"), ("borrowed", "borrowed"),
-             ("took", "taken"), ("accepted", "accepted"), ("inherited", "inherited")]
+GIVING = [
+    ("gave", "given"),
+    ("handed", "handed"),
+    ("sent", "sent"),
+    ("sold", "sold"),
+    ("lent", "lent"),
+    ("offered", "offered"),
+    ("brought", "brought"),
+    ("passed", "passed"),
+    ("mailed", "mailed"),
+]
+RECEIVING = [
+    ("got", "got"),
+    ("received", "received"),
+    ("bought", "bought"),
+    ("borrowed", "borrowed"),
+    ("took", "taken"),
+    ("accepted", "accepted"),
+    ("inherited", "inherited"),
+]
 GIVER_FORMS = [
-    "{giver} {did} {receiver} {thing}", "{giver} {did} {thing} to {receiver}",
-    "{receiver} was {done} {thing} by {giver}", "{thing} was {done} to {receiver} by {giver}",
-    "it was {giver} who {did} {receiver} {thing}", "it was {receiver} to whom {giver} {did} {thing}",
-    "what {giver} {did} {receiver} was {thing}", "to {receiver}, {giver} {did} {thing}",
+    "{giver} {did} {receiver} {thing}",
+    "{giver} {did} {thing} to {receiver}",
+    "{receiver} was {done} {thing} by {giver}",
+    "{thing} was {done} to {receiver} by {giver}",
+    "it was {giver} who {did} {receiver} {thing}",
+    "it was {receiver} to whom {giver} {did} {thing}",
+    "what {giver} {did} {receiver} was {thing}",
+    "to {receiver}, {giver} {did} {thing}",
     "{giver} was the one who {did} {thing} to {receiver}",
     "{receiver} was the one to whom {thing} was {done} by {giver}",
 ]
 RECEIVER_FORMS = [
-    "{receiver} {did} {thing} from {giver}", "from {giver}, {receiver} {did} {thing}",
-    "{thing} was {done} from {giver} by {receiver}", "it was {receiver} who {did} {thing} from {giver}",
-    "it was from {giver} that {receiver} {did} {thing}", "what {receiver} {did} from {giver} was {thing}",
+    "{receiver} {did} {thing} from {giver}",
+    "from {giver}, {receiver} {did} {thing}",
+    "{thing} was {done} from {giver} by {receiver}",
+    "it was {receiver} who {did} {thing} from {giver}",
+    "it was from {giver} that {receiver} {did} {thing}",
+    "what {receiver} {did} from {giver} was {thing}",
 ]
-FRAMES = ["{event}.", "{event}.", "{event}.", "On {day} {event}.", "{witness} says that {event}.",
-          "{event} while {witness} looked on.", "According to {witness}, {event}.",
-          "{witness} was not there when {event}.", "Yesterday {event}."]
+FRAMES = [
+    "{event}.",
+    "{event}.",
+    "{event}.",
+    "On {day} {event}.",
+    "{witness} says that {event}.",
+    "{event} while {witness} looked on.",
+    "According to {witness}, {event}.",
+    "{witness} was not there when {event}.",
+    "Yesterday {event}.",
+]
 AFTERMATHS = [
-    "Now {receiver} has the {thing}.", "The {thing} now belongs to {receiver}.",
+    "Now {receiver} has the {thing}.",
+    "The {thing} now belongs to {receiver}.",
     "The {thing} used to belong to {giver}.",
-    "{giver} no longer has the {thing}.", "{receiver} thanked {giver} for the {thing}.",
-    "{receiver} keeps the {thing} at home.", "{giver} had owned the {thing} for years.",
-    "{receiver} is grateful to {giver}.", "{giver} will miss the {thing}.",
-    "{receiver} has used the {thing} every day since.", "Ask {receiver} if you need the {thing}.",
-    "{giver} had no more use for the {thing}.", "So {receiver} is the new owner.", "So {giver} was the old owner.",
+    "{giver} no longer has the {thing}.",
+    "{receiver} thanked {giver} for the {thing}.",
+    "{receiver} keeps the {thing} at home.",
+    "{giver} had owned the {thing} for years.",
+    "{receiver} is grateful to {giver}.",
+    "{giver} will miss the {thing}.",
+    "{receiver} has used the {thing} every day since.",
+    "Ask {receiver} if you need the {thing}.",
+    "{giver} had no more use for the {thing}.",
+    "So {receiver} is the new owner.",
+    "So {giver} was the old owner.",
 ]
 
 
@@ -365,33 +461,71 @@ def transfer(r: Random) -> str:
     giver, receiver, third = r.sample(FIRST_NAMES, 3)
     thing = r.choice(THINGS)
     sentences = [framed(r, giver, receiver, thing)]
-    sentences += [capital(form.format(giver=giver, receiver=receiver, thing=thing))
-                  for form in r.sample(AFTERMATHS, r.randint(2, 3))]
+    sentences += [
+        capital(form.format(giver=giver, receiver=receiver, thing=thing))
+        for form in r.sample(AFTERMATHS, r.randint(2, 3))
+    ]
     if r.random() < 0.35:
-        sentences += [f"Later {event(r, receiver, third, thing, 'the')}.", f"Now {third} has the {thing}.",
-                      f"First it was {giver}, then {receiver}, at last {third}."]
+        sentences += [
+            f"Later {event(r, receiver, third, thing, 'the')}.",
+            f"Now {third} has the {thing}.",
+            f"First it was {giver}, then {receiver}, at last {third}.",
+        ]
     return " ".join(sentences)
 
 
 # ---------------------------------------------------------------------------------------------- news, moods, talk
 NEWS_FORMS = {
-    "weather": ["The {x} will reach {town} on {day}.", "After the {x} came the {y}.", "{town} woke up to {x} and {y}.",
-                "More {x} is expected by the {area}.", "The {x} closed the road to {town}."],
-    "sport": ["{name} spoke about the {x} on {day}.", "All eyes were on the {x} in {town}.", "Nobody forgets that {x}.",
-              "The {x} and the {y} made the evening.", "{town} is proud of its {x}."],
-    "business": ["The {x} of {firm} grew in {year}.", "{firm} spoke about the {x} and the {y}.",
-                 "The {x} of {firm} came as a surprise.", "{name} explained the {x} on {day}.",
-                 "{firm} needs a {x} in {town}."],
-    "concert": ["The {x} filled the hall in {town}.", "The {x} and the {y} came on {day}.",
-                "{name} heard the {x} twice.",
-                "After the {x} came the {y}.", "No evening without the {x}, said {name}."],
-    "health": ["{name} asked about the {x}.", "The doctors in {town} know the {x}.", "{name} was at home with the {x}.",
-               "The nurse spoke of the {x} and the {y}.", "{number} doctors saw the {x}."],
-    "school": ["The {x} in {town} began on {day}.", "{name} was late for the {x}.", "The {x} was followed by the {y}.",
-               "First the {x}, then the {y}, said {name}.", "The teacher forgot the {x}."],
+    "weather": [
+        "The {x} will reach {town} on {day}.",
+        "After the {x} came the {y}.",
+        "{town} woke up to {x} and {y}.",
+        "More {x} is expected by the {area}.",
+        "The {x} closed the road to {town}.",
+    ],
+    "sport": [
+        "{name} spoke about the {x} on {day}.",
+        "All eyes were on the {x} in {town}.",
+        "Nobody forgets that {x}.",
+        "The {x} and the {y} made the evening.",
+        "{town} is proud of its {x}.",
+    ],
+    "business": [
+        "The {x} of {firm} grew in {year}.",
+        "{firm} spoke about the {x} and the {y}.",
+        "The {x} of {firm} came as a surprise.",
+        "{name} explained the {x} on {day}.",
+        "{firm} needs a {x} in {town}.",
+    ],
+    "concert": [
+        "The {x} filled the hall in {town}.",
+        "The {x} and the {y} came on {day}.",
+        "{name} heard the {x} twice.",
+        "After the {x} came the {y}.",
+        "No evening without the {x}, said {name}.",
+    ],
+    "health": [
+        "{name} asked about the {x}.",
+        "The doctors in {town} know the {x}.",
+        "{name} was at home with the {x}.",
+        "The nurse spoke of the {x} and the {y}.",
+        "{number} doctors saw the {x}.",
+    ],
+    "school": [
+        "The {x} in {town} began on {day}.",
+        "{name} was late for the {x}.",
+        "The {x} was followed by the {y}.",
+        "First the {x}, then the {y}, said {name}.",
+        "The teacher forgot the {x}.",
+    ],
 }
-NEUTRAL_NEWS = ["Everyone in {town} talks about it.", "{name} read it in the paper.", "More on {day}.",
-                "The paper of {town} wrote about it.", "{name} told {number} friends."]
+NEUTRAL_NEWS = [
+    "Everyone in {town} talks about it.",
+    "{name} read it in the paper.",
+    "More on {day}.",
+    "The paper of {town} wrote about it.",
+    "{name} told {number} friends.",
+]
 
 
 def news(r: Random) -> str:
@@ -400,9 +534,21 @@ def news(r: Random) -> str:
     sentences = []
     for form in r.sample(NEWS_FORMS[subject], r.randint(1, 3)) + r.sample(NEUTRAL_NEWS, r.randint(0, 2)):
         x, y = r.sample(NEWS[subject], 2)
-        sentences.append(capital(form.format(
-            x=x, y=y, town=r.choice(TOWNS), day=r.choice(DAYS), name=r.choice(FIRST_NAMES), firm=r.choice(FIRMS),
-            area=r.choice(AREAS), year=r.choice(YEARS), number=r.choice(NUMBERS))))
+        sentences.append(
+            capital(
+                form.format(
+                    x=x,
+                    y=y,
+                    town=r.choice(TOWNS),
+                    day=r.choice(DAYS),
+                    name=r.choice(FIRST_NAMES),
+                    firm=r.choice(FIRMS),
+                    area=r.choice(AREAS),
+                    year=r.choice(YEARS),
+                    number=r.choice(NUMBERS),
+                )
+            )
+        )
     text = " ".join(sentences)
     if r.random() < 0.4:
         opening = r.choice(["Who should read it?", "For whom is it?", "Which readers?"])
@@ -410,9 +556,13 @@ def news(r: Random) -> str:
     return text
 
 
-EVENTS = [("lost a {thing}", "found a {thing}"), ("failed the exam", "passed the exam"),
-          ("lost the game", "won the game"),
-          ("lost the job", "got a raise"), ("quarrelled with a friend", "met an old friend")]
+EVENTS = [
+    ("lost a {thing}", "found a {thing}"),
+    ("failed the exam", "passed the exam"),
+    ("lost the game", "won the game"),
+    ("lost the job", "got a raise"),
+    ("quarrelled with a friend", "met an old friend"),
+]
 FEELINGS = ("sad upset angry unhappy ashamed".split(), "happy glad pleased delighted proud".split())
 
 
@@ -430,28 +580,56 @@ def talk(r: Random) -> str:
     polarity, venue = r.randint(0, 1), r.choice(VENUES)
     said, judged = opinion(r, polarity), anchor(r, polarity, SHARED)
     felt = ("disliked", "liked")[polarity]
-    return r.choice([f"{a}: How was {venue}? {b}: {said} {consequence(r, polarity)}",
-                     f"Dear {a}, on {r.choice(DAYS)} we were at {venue}. {said} {judged} Yours, {b}.",
-                     f"{a} asked {b} about {venue}. {b} said: {judged} {said}",
-                     f"{a}: {said} {b}: So you {felt} it? {a}: Yes. {judged}"])
+    return r.choice(
+        [
+            f"{a}: How was {venue}? {b}: {said} {consequence(r, polarity)}",
+            f"Dear {a}, on {r.choice(DAYS)} we were at {venue}. {said} {judged} Yours, {b}.",
+            f"{a} asked {b} about {venue}. {b} said: {judged} {said}",
+            f"{a}: {said} {b}: So you {felt} it? {a}: Yes. {judged}",
+        ]
+    )
 
 
 # The words of the facts in their everyday use, so that a hand-written template is made of words that the model knows.
 EVERYDAY = [
-    "{name} was born on a {day}.", "{name} knows the {job} well.", "{name} was a student for years.",
-    "This is the home town of a {job}.", "{name} works well.", "{name} speaks of two brothers.",
-    "{name} comes from a big town.", "{name} speaks to the {job} every {day}.", "{name} works for a small company.",
-    "{name} was employed by a {job}.", "The employer was strict.", "A native language is spoken at home.",
-    "{name} was in {town} on {day}.", "{language} is a language.", "{firm} is a company.", "{town} is a town.",
-    "{name} lives in a small place.", "{name} comes home on {day}.", "The language of the letter was {language}.",
-    "{name} is employed as a {job}.", "{name} was hired by a {job}.", "{name} learned it at school.",
-    "{name} is from here.", "The office of {firm} is in {town}.", "{name} is paid on {day}.",
+    "{name} was born on a {day}.",
+    "{name} knows the {job} well.",
+    "{name} was a student for years.",
+    "This is the home town of a {job}.",
+    "{name} works well.",
+    "{name} speaks of two brothers.",
+    "{name} comes from a big town.",
+    "{name} speaks to the {job} every {day}.",
+    "{name} works for a small company.",
+    "{name} was employed by a {job}.",
+    "The employer was strict.",
+    "A native language is spoken at home.",
+    "{name} was in {town} on {day}.",
+    "{language} is a language.",
+    "{firm} is a company.",
+    "{town} is a town.",
+    "{name} lives in a small place.",
+    "{name} comes home on {day}.",
+    "The language of the letter was {language}.",
+    "{name} is employed as a {job}.",
+    "{name} was hired by a {job}.",
+    "{name} learned it at school.",
+    "{name} is from here.",
+    "The office of {firm} is in {town}.",
+    "{name} is paid on {day}.",
 ]
 
 
 def everyday(r: Random) -> str:
     """Three everyday sentences about anyone."""
     return " ".join(
-        form.format(name=r.choice(FIRST_NAMES), day=r.choice(DAYS), job=r.choice(JOBS), town=r.choice(TOWNS),
-                    language=r.choice(LANGUAGES), firm=r.choice(FIRMS))
-        for form in r.sample(EVERYDAY, 3))
+        form.format(
+            name=r.choice(FIRST_NAMES),
+            day=r.choice(DAYS),
+            job=r.choice(JOBS),
+            town=r.choice(TOWNS),
+            language=r.choice(LANGUAGES),
+            firm=r.choice(FIRMS),
+        )
+        for form in r.sample(EVERYDAY, 3)
+    )

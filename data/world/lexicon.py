@@ -73,5 +73,11 @@ NEWS = {
     "health": "fever vaccine patient surgery virus remedy cough allergy".split(),
     "school": "lesson exam lecture homework test course term class".split(),
 }
-READERS = {"weather": "sailors", "sport": "fans", "business": "bankers", "concert": "dancers", "health": "nurses",
-           "school": "parents"}
+READERS = {
+    "weather": "sailors",
+    "sport": "fans",
+    "business": "bankers",
+    "concert": "dancers",
+    "health": "nurses",
+    "school": "parents",
+}

@@ -10,11 +10,23 @@ from zlib import crc32
 
 from .lexicon import ASPECTS, BLAME, DOMAINS, PRAISE
 
-WORDS = (BLAME, PRAISE)                                            # indexed by polarity
-NEGATIONS = ["was not {}", "was hardly {}", "was never {}", "was anything but {}", "was far from {}",
-             "was by no means {}"]
-NEW_NEGATIONS = ["failed to be {}", "refused to be {}", "gave up being {}", "was nowhere near {}",
-                 "was the opposite of {}", "was everything except {}"]
+WORDS = (BLAME, PRAISE)  # indexed by polarity
+NEGATIONS = [
+    "was not {}",
+    "was hardly {}",
+    "was never {}",
+    "was anything but {}",
+    "was far from {}",
+    "was by no means {}",
+]
+NEW_NEGATIONS = [
+    "failed to be {}",
+    "refused to be {}",
+    "gave up being {}",
+    "was nowhere near {}",
+    "was the opposite of {}",
+    "was everything except {}",
+]
 DEGREES = ["", "", "", "", "very ", "really ", "so ", "quite "]
 _ZIPF = [1 / (rank + 4) for rank in range(max(len(PRAISE), len(BLAME)))]
 
@@ -38,8 +50,15 @@ def adjective(r: Random, polarity: int, aspect: str, reserved: bool = False) -> 
             return word
 
 
-def predicate(r: Random, polarity: int, aspect: str, negation: float, conjoin: float, reserved: bool = False,
-              negations: list[str] = NEGATIONS) -> str:
+def predicate(
+    r: Random,
+    polarity: int,
+    aspect: str,
+    negation: float,
+    conjoin: float,
+    reserved: bool = False,
+    negations: list[str] = NEGATIONS,
+) -> str:
     """What is said of the aspect. Conjoined adjectives are what ties words of one polarity together in the corpus."""
     if r.random() < negation:
         return r.choice(negations).format(adjective(r, 1 - polarity, aspect, reserved))
@@ -47,38 +66,79 @@ def predicate(r: Random, polarity: int, aspect: str, negation: float, conjoin: f
     if r.random() < conjoin:
         second, third = adjective(r, polarity, aspect), adjective(r, polarity, aspect)
         other = adjective(r, 1 - polarity, aspect)
-        form = r.choice(["was {word} and {second}", "was {word} and {second}", "was {word}, {second} and {third}",
-                         "was not {other} but {word}", "was {word}, never {other}", "was {word} and not {other}"])
+        form = r.choice(
+            [
+                "was {word} and {second}",
+                "was {word} and {second}",
+                "was {word}, {second} and {third}",
+                "was not {other} but {word}",
+                "was {word}, never {other}",
+                "was {word} and not {other}",
+            ]
+        )
         return form.format(word=word, second=second, third=third, other=other)
     return r.choice(["was ", "was ", "was ", "seemed ", "turned out "]) + r.choice(DEGREES) + word
 
 
-def clause(r: Random, polarity: int, aspect: str, negation: float = 0.15, conjoin: float = 0.4,
-           reserved: bool = False, negations: list[str] = NEGATIONS) -> str:
+def clause(
+    r: Random,
+    polarity: int,
+    aspect: str,
+    negation: float = 0.15,
+    conjoin: float = 0.4,
+    reserved: bool = False,
+    negations: list[str] = NEGATIONS,
+) -> str:
     return f"the {aspect} {predicate(r, polarity, aspect, negation, conjoin, reserved, negations)}"
 
 
-def opinion(r: Random, polarity: int, aspects: list[str] = ASPECTS, negation: float = 0.15, contrast: float = 0.15,
-            conjoin: float = 0.4, reserved: bool = False, negations: list[str] = NEGATIONS) -> str:
+def opinion(
+    r: Random,
+    polarity: int,
+    aspects: list[str] = ASPECTS,
+    negation: float = 0.15,
+    contrast: float = 0.15,
+    conjoin: float = 0.4,
+    reserved: bool = False,
+    negations: list[str] = NEGATIONS,
+) -> str:
     """A sentence of this polarity. In a contrast the main clause decides and the other one says the opposite."""
     first, second = r.sample(aspects, 2)
     main = clause(r, polarity, first, negation, conjoin, reserved, negations)
     if r.random() < contrast:
         side = clause(r, 1 - polarity, second, negation, conjoin, reserved, negations)
-        form = r.choice(["although {side}, {main}", "{side}, but {main}", "{main}, even if {side}",
-                         "though {side}, {main}", "{main}, even though {side}", "{side}, yet {main}"])
+        form = r.choice(
+            [
+                "although {side}, {main}",
+                "{side}, but {main}",
+                "{main}, even if {side}",
+                "though {side}, {main}",
+                "{main}, even though {side}",
+                "{side}, yet {main}",
+            ]
+        )
         return capital(form.format(main=main, side=side)) + "."
     return capital(main) + "."
 
 
-def two_aspects(r: Random, first: tuple[str, int], second: tuple[str, int], negation: float = 0.25,
-                conjoin: float = 0.2, reserved: bool = False) -> str:
+def two_aspects(
+    r: Random,
+    first: tuple[str, int],
+    second: tuple[str, int],
+    negation: float = 0.25,
+    conjoin: float = 0.2,
+    reserved: bool = False,
+) -> str:
     """One sentence about two (aspect, polarity) pairs of its own each, in either order."""
-    x, y = (clause(r, polarity, aspect, negation, conjoin, reserved)
-            for aspect, polarity in r.sample([first, second], 2))
+    x, y = (
+        clause(r, polarity, aspect, negation, conjoin, reserved) for aspect, polarity in r.sample([first, second], 2)
+    )
     same = first[1] == second[1]
-    form = r.choice(["{x} and {y}", "{x}, and {y}"] if same else
-                    ["{x} but {y}", "{x} while {y}", "although {x}, {y}", "{x}, even though {y}"])
+    form = r.choice(
+        ["{x} and {y}", "{x}, and {y}"]
+        if same
+        else ["{x} but {y}", "{x} while {y}", "although {x}, {y}", "{x}, even though {y}"]
+    )
     return capital(form.format(x=x, y=y)) + "."
 
 

@@ -36,8 +36,18 @@ def _person(r: Random, surname: str) -> Person:
     birthplace, home, school = r.sample(TOWNS, 3)
     employer, former_employer = r.sample(FIRMS, 2)
     language, second_language = r.sample(LANGUAGES, 2)
-    return Person(r.choice(FIRST_NAMES), surname, birthplace, home, school, employer, former_employer, language,
-                  second_language, r.choice(JOBS))
+    return Person(
+        r.choice(FIRST_NAMES),
+        surname,
+        birthplace,
+        home,
+        school,
+        employer,
+        former_employer,
+        language,
+        second_language,
+        r.choice(JOBS),
+    )
 
 
 _r = Random(11)

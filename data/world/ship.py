@@ -9,7 +9,8 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoModelForPreTraining, PreTrainedTokenizerBase
 
-from peft_edu.lab import pretraining_figure, style
+from peft_edu.lab import pretraining_figure
+from peft_edu.lab.figures import style
 
 from .pretrain import RECIPES, Recipe
 from .probes import GATES, missed

@@ -18,7 +18,7 @@ from random import Random
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from peft_edu.lab.scores import score_texts
+from peft_edu.lab.tasks.metrics import score_texts
 
 from . import documents, understanding
 from .lexicon import DAYS, DINING, FIRST_NAMES, NEWS, NUMBERS, READERS, STAYING, TOWNS, VENUES

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable
 from random import Random
 
-from peft_edu.lab.scores import score_tags
+from peft_edu.lab.tasks.metrics import score_tags
 
 from . import documents
 from .lexicon import DINING, FIRST_NAMES, SHARED, STAYING, THINGS

@@ -4,27 +4,31 @@ import logging
 import warnings
 
 from peft_edu.lab import exercises  # noqa: F401 (importing them is what puts them on the list of `check`)
-from peft_edu.lab.architectures import architecture
-from peft_edu.lab.attention_mass import prefix_mass
-from peft_edu.lab.backbones import backbone, card, complete
-from peft_edu.lab.cards import BottleneckCard, DepthCard, FreezingCard, PrefixCard, PromptCard, RankCard
-from peft_edu.lab.check import check
-from peft_edu.lab.decision import Cost, DecisionCard
-from peft_edu.lab.display import show
+from peft_edu.lab.exercises.check import check
+from peft_edu.lab.figures import plots
+from peft_edu.lab.figures.display import show
+from peft_edu.lab.figures.model_map import draw
+from peft_edu.lab.figures.pretraining import pretraining_figure
+from peft_edu.lab.figures.sentences import sentences
 from peft_edu.lab.installation import self_check
-from peft_edu.lab.language import held_out, language_loss, loss_on_old_text
-from peft_edu.lab.measure import backward_cost, forward_operations, median_times
-from peft_edu.lab.memory import training_memory
-from peft_edu.lab.model_map import draw
-from peft_edu.lab.papers import paper_counts
-from peft_edu.lab.predict import predict
-from peft_edu.lab.pretraining import ladder, pretraining_figure, pretraining_log
-from peft_edu.lab.recipes import finetune, recipe
-from peft_edu.lab.results import averages, results, scores, stored
-from peft_edu.lab.tasks import task
-from peft_edu.lab.taxonomy import TaxonomyCard
-from peft_edu.lab.template_card import TemplateCard
-from peft_edu.lab.widgets import TrainerCard
+from peft_edu.lab.measure.attention import prefix_mass
+from peft_edu.lab.measure.cost import backward_cost, forward_operations, median_times, readable, training_memory
+from peft_edu.lab.measure.forgetting import held_out, language_loss, loss_on_old_text
+from peft_edu.lab.measure.papers import paper_counts
+from peft_edu.lab.models.architectures import architecture
+from peft_edu.lab.models.backbones import backbone, card, complete
+from peft_edu.lab.models.pretraining import ladder, pretraining_log
+from peft_edu.lab.study.recipe import NOTE
+from peft_edu.lab.study.results import averages, results, scores, stored
+from peft_edu.lab.study.run import finetune, recipe
+from peft_edu.lab.tasks.metrics import score_texts
+from peft_edu.lab.tasks.task import task
+from peft_edu.lab.widgets.card import TrainerCard
+from peft_edu.lab.widgets.decision import Cost, DecisionCard
+from peft_edu.lab.widgets.predict import predict
+from peft_edu.lab.widgets.sliders import BottleneckCard, DepthCard, FreezingCard, PrefixCard, PromptCard, RankCard
+from peft_edu.lab.widgets.taxonomy import TaxonomyCard
+from peft_edu.lab.widgets.template import TemplateCard
 
 # HF peft 0.21 asks transformers 5.23 for a name that is going to change: nothing that a learner can mend.
 warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
@@ -34,6 +38,7 @@ logging.getLogger("transformers.modeling_utils").addFilter(
 )
 
 __all__ = [
+    "NOTE",
     "BottleneckCard",
     "Cost",
     "DecisionCard",
@@ -61,14 +66,18 @@ __all__ = [
     "loss_on_old_text",
     "median_times",
     "paper_counts",
+    "plots",
     "predict",
     "prefix_mass",
     "pretraining_figure",
     "pretraining_log",
+    "readable",
     "recipe",
     "results",
+    "score_texts",
     "scores",
     "self_check",
+    "sentences",
     "show",
     "stored",
     "task",

@@ -6,9 +6,9 @@ from importlib.metadata import version
 import torch
 
 from peft_edu import LoRA, fit
-from peft_edu.lab.backbones import backbone
+from peft_edu.lab.models.backbones import backbone
 from peft_edu.lab.paths import bundled
-from peft_edu.lab.tasks import task
+from peft_edu.lab.tasks.task import task
 
 
 def self_check() -> None:

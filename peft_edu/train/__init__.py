@@ -15,7 +15,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from peft_edu.anatomy import evaluating, head
-from peft_edu.checkpoint import trainable
+from peft_edu.method import trainable
 
 Batch = dict[str, Tensor]
 

@@ -5,9 +5,9 @@ from ast import literal_eval
 from dataclasses import replace
 
 from peft_edu import count, fit, save, seed
-from peft_edu.checkpoint import LEARNED, RECIPE, make_method
-from peft_edu.files import place_for
 from peft_edu.method import METHODS
+from peft_edu.storage.checkpoint import LEARNED, RECIPE, make_method
+from peft_edu.storage.folder import place_for
 
 EXAMPLE = "python -m peft_edu.train --backbone tiny-bert --task reviews --method LoRA rank=4 targets=query,value"
 

@@ -1,12 +1,12 @@
 """A lesson as a person has it before them: JupyterLab in Chromium, a notebook, and the cards in it.
 
-    lesson = open_lesson("07_lora")
-    lesson.run_all()
-    card = lesson.card("Rank")
-    with card.changing("text", "figure"):
-        card.move("rank", "ArrowRight")
-    card.press("train")
-    lesson.screenshot("07_lora")
+lesson = open_lesson("07_lora")
+lesson.run_all()
+card = lesson.card("Rank")
+with card.changing("text", "figure"):
+    card.move("rank", "ArrowRight")
+card.press("train")
+lesson.screenshot("07_lora")
 """
 
 import functools

@@ -3,7 +3,7 @@
 import torch
 from torch.nn.functional import gelu, relu
 
-from peft_edu.lab.check import Misconception, exercise, number, same, shape, tensors, untouched
+from peft_edu.lab.exercises.check import Misconception, exercise, number, same, shape, tensors, untouched
 
 
 @exercise("adapter.forward")

@@ -3,7 +3,7 @@
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
-from peft_edu.lab.check import Misconception, exercise, number
+from peft_edu.lab.exercises.check import Misconception, exercise, number
 
 
 @exercise("freezing.count")

@@ -2,7 +2,7 @@
 
 import torch
 
-from peft_edu.lab.check import exercise, number, same, tensors, untouched
+from peft_edu.lab.exercises.check import exercise, number, same, tensors, untouched
 
 
 @exercise("p_tuning.put_in")

@@ -1,6 +1,6 @@
 """Lesson 06: a tag for each word, however many tokens it has, and how tags are measured."""
 
-from peft_edu.lab.check import Misconception, exercise, number
+from peft_edu.lab.exercises.check import Misconception, exercise, number
 
 
 @exercise("p_tuning_v2.align")

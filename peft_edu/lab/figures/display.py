@@ -1,0 +1,32 @@
+"""What a cell shows, so that eyes, screen readers and tests all get it."""
+
+import base64
+import html
+
+from IPython.display import display
+from ipywidgets import Widget
+from matplotlib.figure import Figure
+
+from peft_edu.lab.figures import style
+
+
+def show(figure: Figure, alt: str) -> None:
+    """Display a figure with its text.
+
+    JupyterLab gives a PNG no alternative text, so the text follows for screen readers, out of sight; the PNG's metadata
+    hold it for exported pages, and its text/plain for tests.
+    """
+    image = base64.b64encode(style.png(figure)).decode()
+    display({"image/png": image, "text/plain": alt}, metadata={"image/png": {"alt": alt}}, raw=True)
+    display({"text/html": unseen(f"Figure: {alt}")}, raw=True)
+
+
+def unseen(text: str) -> str:
+    """HTML that a screen reader reads and nobody sees."""
+    style = "position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)"
+    return f'<span style="{style}">{html.escape(text)}</span>'
+
+
+def present(view: Widget, text: str) -> None:
+    """Display a widget. Where no widget can live, on GitHub or in a test, its text stands in its place."""
+    display(view._repr_mimebundle_() | {"text/plain": text}, raw=True)

@@ -1,0 +1,276 @@
+"""Charts: each function takes numbers and the title that states the finding, and returns a Figure."""
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from peft_edu.lab.figures import style
+
+Seeds = Sequence[float]  # the same measurement, once a seed
+
+
+@style.styled
+def learning_curves(
+    curves: Mapping[str, Sequence[float]],
+    title: str,
+    ylabel: str = "training loss",
+    steps: int = 1,
+    height: float = style.HEIGHT,
+) -> Figure:
+    """One line a run, step by step; each is the mean over the last steps, the noisy values lie faint behind it.
+
+    `steps`: how far the axis goes at least, for runs that are still going on.
+    """
+    figure, (axes,) = style.panels(title, height=height)
+    ends = []
+    for i, (name, values) in enumerate(curves.items()):
+        look = style.line_style(i)
+        at, smooth = np.arange(1, len(values) + 1), trailing_mean(values, max(1, len(values) // 20))
+        axes.plot(at, values, color=look["color"], alpha=0.25, linewidth=0.8)
+        axes.plot(at, smooth, **look, markevery=max(1, len(values) // 8), markersize=4, clip_on=False)
+        ends.append((smooth[-1], name, look["color"]))
+    axes.set(xlabel="step", ylabel=ylabel, ylim=(0, None), xlim=(0, max([steps, *map(len, curves.values())])))
+    _label_ends(axes, ends)
+    return figure
+
+
+@style.styled
+def sweep(
+    series: Mapping[str, Mapping[object, Seeds]],
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    bands: Mapping[str, Seeds] = {},
+    paper: Mapping[str, Mapping[object, float]] = {},
+    mark: object = None,
+) -> Figure:
+    """A setting against a score: the mean as a line, each seed as a dot behind it.
+
+    `bands` are references that have no such setting (full fine-tuning), from their lowest to their highest seed.
+    `paper` is the paper's own sweep, on its own scale in a panel beside ours. `mark` rings one setting.
+    """
+    figure, (ours, *theirs) = style.panels(title, *([2, [1.9, 1]] if paper else [1]))
+    _sweep_lines(ours, series, mark)
+    for i, (name, values) in enumerate(bands.items()):
+        _band(ours, name, values, i)
+    ours.set(xlabel=xlabel, ylabel=ylabel)
+    if len(series) > 4:
+        last = [(fmean(list(settings.values())[-1]), name) for name, settings in series.items()]
+        _label_ends(ours, [(*end, style.line_style(i)["color"]) for i, end in enumerate(last)])
+    elif len(series) > 1:
+        ours.legend(frameon=False, fontsize=8.5)
+    for axes in theirs:
+        for i, values in enumerate(paper.values()):
+            look = style.line_style(i) | {"markerfacecolor": style.PAPER}
+            axes.plot(range(len(values)), list(values.values()), **look, linestyle="--", linewidth=1)
+            _settings(axes, values)
+        axes.set(xlabel=xlabel)
+        axes.set_title("\n".join(paper), fontsize=9)
+    return figure
+
+
+@style.styled
+def bars(
+    values: Mapping[str, Seeds],
+    title: str,
+    ylabel: str,
+    paper: Mapping[str, float] = {},
+    paper_name: str = "the paper",
+    lowest: float = 0,
+) -> Figure:
+    """One bar a setting, its height the mean, with each seed as a dot. The paper's figures stand beside, hollow."""
+    figure, (ours, *theirs) = style.panels(title, *([2, [1.6, 1]] if paper else [1]))
+    for i, seeds in enumerate(values.values()):
+        ours.bar(i, fmean(seeds), width=0.62, color=style.TRAINED, alpha=0.85)
+        _dots(ours, i, seeds)
+        ours.annotate(_short(fmean(seeds)), (i, max(seeds)), (0, 5), textcoords="offset points", ha="center", size=8.5)
+    _settings(ours, values)
+    ours.set(ylabel=ylabel, ylim=(lowest, None))
+    ours.margins(y=0.12)
+    for axes in theirs:
+        axes.plot(
+            range(len(paper)), list(paper.values()), "o", color=style.HEAD, markerfacecolor=style.PAPER, markersize=7
+        )
+        for i, value in enumerate(paper.values()):
+            axes.annotate(_short(value), (i, value), (0, 7), textcoords="offset points", ha="center", size=8.5)
+        _settings(axes, paper)
+        axes.margins(x=0.15, y=0.25)
+        axes.set_title(paper_name, fontsize=9.5)
+    return figure
+
+
+@style.styled
+def trade_off(points: Mapping[str, tuple[float, Seeds]], title: str, ylabel: str) -> Figure:
+    """Score against the share of the parameters that is trained, one point a method, on a logarithmic scale."""
+    figure, (axes,) = style.panels(title)
+    for i, (share, seeds) in enumerate(points.values()):
+        look = style.line_style(i)
+        axes.plot([100 * share] * len(seeds), seeds, ".", color=look["color"], alpha=0.4, markersize=5)
+        axes.plot(100 * share, fmean(seeds), **look, markersize=8, linestyle="")
+    axes.set(xscale="log", xlabel="trained share of the parameters, %", ylabel=ylabel)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.margins(x=0.12, y=0.15)
+    _label_points(axes, {name: (100 * share, fmean(seeds)) for name, (share, seeds) in points.items()})
+    return figure
+
+
+@style.styled
+def spectrum(matrices: Mapping[str, Seeds], title: str, share: float = 0.9) -> Figure:
+    """Singular values, and the part of the energy (their squares) that the largest of them hold."""
+    figure, (left, right) = style.panels(title, 2)
+    for i, (name, values) in enumerate(matrices.items()):
+        color, squares = style.SERIES[i], np.square(values)
+        held = np.cumsum(squares) / squares.sum()
+        ranks = np.arange(1, len(values) + 1)
+        reached = int(np.searchsorted(held, share)) + 1
+        left.plot(ranks, values, color=color, label=name)
+        right.plot(ranks, 100 * held, color=color)
+        right.plot(reached, 100 * held[reached - 1], **style.line_style(i))
+        right.annotate(
+            str(reached), (reached, 100 * held[reached - 1]), (7, -11), textcoords="offset points", color=color
+        )
+    right.axhline(100 * share, color=style.MUTED, linewidth=0.8, linestyle=":")
+    left.set(xlabel="direction", ylabel="singular value", ylim=(0, None))
+    right.set(xlabel="directions kept", ylabel="energy held, %", ylim=(0, 103))
+    if len(matrices) > 1:
+        left.legend(frameon=False)
+    return figure
+
+
+@style.styled
+def heat_maps(
+    matrices: Mapping[str, np.ndarray],
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    scale: str,
+    rows: Sequence[str] = (),
+    columns: Sequence[str] = (),
+) -> Figure:
+    """Matrices with values between 0 and 1 (nan: nothing), side by side on one scale; small ones with their numbers.
+
+    `rows` and `columns` are names; without them both are counted from 1.
+    """
+    figure, panels = style.panels(title, len(matrices))
+    for axes, (name, matrix) in zip(panels, matrices.items(), strict=True):
+        matrix = np.asarray(matrix)
+        image = axes.imshow(matrix, cmap=style.HEAT, vmin=0, vmax=1, aspect="auto")
+        axes.grid(False)
+        axes.set(xlabel=xlabel, ylabel=ylabel if axes is panels[0] else "")
+        axes.set_title(name, fontsize=9.5)
+        for ticks, count, names in (
+            (axes.set_xticks, matrix.shape[1], columns),
+            (axes.set_yticks, matrix.shape[0], rows),
+        ):
+            positions = range(0, count, 1 if names else -(-count // 8))
+            ticks(positions, [names[p] if names else str(p + 1) for p in positions])
+        if max(map(len, columns), default=0) > 8:  # every other one lower
+            axes.set_xticks(range(len(columns)), ["\n" * (p % 2) + name for p, name in enumerate(columns)])
+        if matrix.shape[1] <= 9:
+            for (y, x), value in np.ndenumerate(matrix):
+                if np.isnan(value):
+                    continue
+                ink = style.PAPER if value > 0.6 else style.INK
+                said = f"{value:.2f}"
+                said = "1" if said == "1.00" else said.removeprefix("0")
+                axes.text(x, y, said, ha="center", va="center", size=7.5, color=ink)
+    figure.colorbar(image, ax=panels, label=scale, fraction=0.04)
+    return figure
+
+
+@style.styled
+def frontier(
+    series: Mapping[str, Mapping[float, Seeds]], title: str, xlabel: str, ylabel: str, bands: Mapping[str, Seeds] = {}
+) -> Figure:
+    """A quantity on a logarithmic axis against a score: each family of settings as a line, each seed as a dot."""
+    figure, (axes,) = style.panels(title)
+    for i, (name, points) in enumerate(series.items()):
+        look, means = style.line_style(i), [fmean(seeds) for seeds in points.values()]
+        for x, seeds in points.items():
+            axes.plot([x] * len(seeds), seeds, ".", color=look["color"], alpha=0.4, markersize=5)
+        axes.plot(list(points), means, **look, markersize=6, label=name)
+    for i, (name, seeds) in enumerate(bands.items()):
+        _band(axes, name, seeds, i)
+    axes.set(xscale="log", xlabel=xlabel, ylabel=ylabel)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.7g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    if len(series) > 1:
+        axes.legend(frameon=False, fontsize=8.5)
+    return figure
+
+
+def trailing_mean(values: Sequence[float], window: int) -> np.ndarray:
+    """Each value averaged with those before it, at most `window` of them."""
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(0, ends - window)
+    return (sums[ends] - sums[starts]) / (ends - starts)
+
+
+def _sweep_lines(axes: Axes, series, mark) -> None:
+    for i, (name, settings) in enumerate(series.items()):
+        look, means = style.line_style(i), [fmean(seeds) for seeds in settings.values()]
+        for x, seeds in enumerate(settings.values()):
+            axes.plot([x] * len(seeds), seeds, ".", color=look["color"], alpha=0.45, markersize=5, zorder=2)
+        axes.plot(range(len(means)), means, **look, markersize=6, label=name, zorder=3)
+        if mark in settings:
+            at = list(settings).index(mark)
+            axes.plot(at, means[at], "o", markersize=14, markerfacecolor="none", color=style.INK, markeredgewidth=1.4)
+    _settings(axes, settings)
+    axes.margins(x=0.06)
+
+
+def _band(axes: Axes, name: str, seeds: Seeds, i: int) -> None:
+    color = (style.HEAD, style.MUTED)[i % 2]
+    axes.axhspan(min(seeds), max(seeds), color=color, alpha=0.15, linewidth=0)
+    axes.axhline(fmean(seeds), color=color, linewidth=1, linestyle=("-", "--")[i % 2])
+    axes.annotate(
+        name,
+        (0, fmean(seeds)),
+        (4, 3),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        color=color,
+        size=8.5,
+    )
+
+
+def _settings(axes: Axes, names) -> None:
+    axes.set_xticks(range(len(names)), [str(name) for name in names])
+
+
+def _dots(axes: Axes, x: float, seeds: Seeds) -> None:
+    axes.plot([x] * len(seeds), seeds, ".", color=style.INK, alpha=0.6, markersize=4)
+
+
+def _short(value: float) -> str:
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
+
+
+def _label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
+    """Names at the right end of their lines, moved apart where two would touch."""
+    low, high = axes.get_ylim()
+    place = -np.inf
+    for y, name, color in sorted(ends):
+        place = max(y, place + 0.075 * (high - low))
+        where = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "annotation_clip": False}
+        axes.annotate(name, (1, place), (6, 0), **where, color=color, va="center", size=9)
+
+
+def _label_points(axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
+    """Names beside their points, alternately above and below along the axis."""
+    for i, (name, point) in enumerate(sorted(points.items(), key=lambda item: item[1])):
+        axes.annotate(
+            name,
+            point,
+            (0, 9 if i % 2 == 0 else -10),
+            textcoords="offset points",
+            ha="center",
+            va="bottom" if i % 2 == 0 else "top",
+            size=9,
+        )

@@ -1,0 +1,1 @@
+"""The sweeps behind the lessons' figures: rows, runs, stored results."""

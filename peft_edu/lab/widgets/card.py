@@ -1,0 +1,106 @@
+"""A widget is one card: a title, the controls in one row, the result in words, the figure of the same thing.
+
+Three layers, each to be tested alone: a pure function gives numbers, a pure function draws them, and the card puts both
+into the page when a control moves. A callback's error is shown in the card, where an observer would swallow it.
+"""
+
+import html
+from collections.abc import Callable, Hashable, Mapping
+
+import ipywidgets as widgets
+from matplotlib.figure import Figure
+
+from peft_edu.lab.figures import plots, style
+from peft_edu.lab.figures.display import present, unseen
+from peft_edu.lab.widgets.controls import as_error, reserved_image
+from peft_edu.lab.widgets.training import OnStep, TrainButton
+
+WIDTH = "790px"  # of every card: a figure and its frame
+
+
+class Card:
+    """The base of all cards. A subclass gives `state`, `measure`, `words`, `alt` and `draw`."""
+
+    inches = style.HEIGHT  # of the figure, whatever it shows
+
+    def __init__(self, title: str, controls: Mapping[str, widgets.Widget], trainer: TrainButton | None = None):
+        self.controls, self.trainer = dict(controls), trainer
+        self.result, self.image = widgets.HTML(), reserved_image(self.inches)
+        self._drawn: dict[Hashable, bytes] = {}
+        row = [*self.controls.values(), *(trainer.buttons if trainer else ())]
+        rest = [trainer.progress, trainer.status, trainer.image] if trainer else []
+        layout = widgets.Layout(width=WIDTH, padding="8px", border="1px solid var(--jp-border-color1)")
+        heading = widgets.HTML(f"<b>{html.escape(title)}</b>")
+        row_layout = widgets.Layout(flex_flow="row wrap", align_items="center")
+        self.view = widgets.VBox(
+            [heading, widgets.HBox(row, layout=row_layout), self.result, self.image, *rest], layout=layout
+        )
+        for control in self.controls.values():
+            control.observe(self.update, "value")
+        self.update()
+
+    def state(self) -> Hashable:
+        """The values of the controls."""
+        raise NotImplementedError
+
+    def measure(self, state):
+        """The numbers of a state."""
+        raise NotImplementedError
+
+    def words(self, numbers) -> str:
+        """The result as HTML."""
+        raise NotImplementedError
+
+    def alt(self, numbers) -> str:
+        """What the figure shows, in a sentence."""
+        raise NotImplementedError
+
+    def draw(self, numbers) -> Figure:
+        raise NotImplementedError
+
+    def figure(self) -> Figure:
+        """The figure as it stands now, for a page where no widget lives."""
+        return self.draw(self.measure(self.state()))
+
+    def update(self, change=None) -> None:
+        """Show what the controls say."""
+        try:
+            state = self.state()
+            numbers = self.measure(state)
+            if state not in self._drawn:
+                self._drawn[state] = style.png(self.draw(numbers))
+            # An Image with a tooltip does not open in JupyterLab (ipywidgets 8.1), so its words stand in the result.
+            self.result.value = self.words(numbers) + unseen(f"Figure: {self.alt(numbers)}")
+            self.image.value = self._drawn[state]
+        except Exception as error:
+            self.result.value = as_error(error)
+
+    def __str__(self) -> str:
+        return self.alt(self.measure(self.state()))
+
+    def _ipython_display_(self) -> None:
+        present(self.view, str(self))
+
+
+class TrainerCard(Card):
+    """A card that only trains: `train(on_step)` returns what to say at the end."""
+
+    def __init__(self, title: str, train: Callable[[OnStep], object], steps: int):
+        super().__init__(title, {}, TrainButton(train, lambda: steps))
+        self.view.children = [child for child in self.view.children if child not in (self.result, self.image)]
+
+    def state(self) -> Hashable:
+        return len(self.trainer.curves.get("this run", ()))
+
+    def measure(self, state):
+        return {name: losses for name, losses in self.trainer.curves.items() if losses}
+
+    def words(self, numbers) -> str:
+        return ""
+
+    def alt(self, numbers) -> str:
+        ends = ", ".join(f"{name} {losses[-1]:.3f}" for name, losses in numbers.items())
+        return f"Training loss. {ends}" if ends else "Not trained yet: press train."
+
+    def draw(self, numbers) -> Figure:
+        return plots.learning_curves(numbers, self.alt(numbers), steps=self.trainer.steps())

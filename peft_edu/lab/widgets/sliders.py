@@ -1,0 +1,301 @@
+"""The sliders of the lessons: rank, bottleneck, lengths, and how many blocks are trained."""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from statistics import fmean
+
+from matplotlib.figure import Figure
+from transformers import PreTrainedModel
+
+from peft_edu import Adapter, FullFineTuning, LoRA, PrefixTuning, PromptTuning, PTuningV2, TopBlocks, count
+from peft_edu.anatomy import blocks, linear_maps
+from peft_edu.lab.figures import drawings, model_map
+from peft_edu.lab.measure.cost import readable, training_memory
+from peft_edu.lab.models.architectures import architecture
+from peft_edu.lab.widgets.card import Card
+from peft_edu.lab.widgets.controls import number, table
+from peft_edu.lab.widgets.training import OnStep, TrainButton
+from peft_edu.method import Method
+from peft_edu.storage.checkpoint import Count
+
+Seeds = Sequence[float]  # the same measurement, once a seed
+COLUMNS = ("", "trained parameters", "share", "gradients and AdamW's moments", "for all parameters")
+
+
+@dataclass(frozen=True)
+class Size:
+    """A model with so many parameters beside or among it that are trained."""
+
+    name: str
+    trainable: int
+    total: int
+
+    def row(self) -> tuple[str, ...]:
+        some, everything = (training_memory(self.total, n).optimizer for n in (self.trainable, self.total))
+        share = f"{100 * self.trainable / self.total:.3g}%"
+        return self.name, f"{self.trainable:,}", share, readable(some), readable(everything)
+
+
+class SizeCard(Card):
+    """A slider for the number that sets a method's size: what is trained in this model and in a paper's, and a picture.
+
+    `scores` are those of a stored sweep: for each setting one number a seed. `train(setting, on_step)` trains at the
+    slider's setting for `steps(setting)` steps, and what it returns is shown. The head is left out of what is counted,
+    as in the papers.
+    """
+
+    title: str
+    name: str  # of the setting
+    start: int
+    largest = 64
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        scores: Mapping[int, Seeds] | None = None,
+        score_name: str = "test score",
+        train: Callable[[int, OnStep], object] | None = None,
+        steps: Callable[[int], int] = lambda setting: 150,
+        paper: str = "gpt2-medium",
+    ):
+        self.model, self.scores, self.score_name = model, dict(sorted((scores or {}).items())), score_name
+        models = {"this model": model, paper: architecture(paper)}
+        self.first, self.second = ({name: self.counted(each, n) for name, each in models.items()} for n in (1, 2))
+        controls = number(self.name, 1, self.largest, self.start)
+        trainer = _trainer(train, steps, lambda: controls["slider"].value, lambda n: f"{self.name} {n}", self.update)
+        super().__init__(self.title, controls, trainer)
+
+    def method(self, setting: int) -> Method:
+        raise NotImplementedError
+
+    def counted(self, model: PreTrainedModel, setting: int) -> Count:
+        """What attaching to a copy gives. Each unit of the setting adds the same, so two settings tell all others."""
+        return count(self.method(setting).attach(deepcopy(model)))
+
+    def says(self, setting: int, *more) -> str:
+        """The picture in a sentence."""
+        raise NotImplementedError
+
+    def picture(self, setting: int, *more) -> Figure:
+        raise NotImplementedError
+
+    def state(self) -> Hashable:
+        return self.controls["slider"].value
+
+    def measure(self, setting: int) -> tuple:
+        """The setting, the sizes, and what else a card shows."""
+        sizes = []
+        for name, first in self.first.items():
+            more = (setting - 1) * (self.second[name].trainable - first.trainable)
+            sizes.append(Size(name, first.trainable - first.head + more, first.total + more))
+        return setting, sizes
+
+    def words(self, numbers) -> str:
+        setting, sizes, *_ = numbers
+        return table(COLUMNS, [size.row() for size in sizes]) + _stored(self.scores.get(setting))
+
+    def draw(self, numbers) -> Figure:
+        setting, _, *more = numbers
+        return self.picture(setting, *more)
+
+    def alt(self, numbers) -> str:
+        setting, (here, there), *more = numbers
+        said = self.says(setting, *more)
+        return f"{said} {here.trainable:,} trained parameters here, {there.trainable:,} in {there.name}."
+
+
+class RankCard(SizeCard):
+    """LoRA's rank: W, B and A to scale."""
+
+    title, name, start = "LoRA's rank", "rank", 8
+
+    def __init__(self, model: PreTrainedModel, *args, targets: tuple[str, ...] = ("query", "value"), **kwargs):
+        self.targets = targets
+        self.rows, self.columns = linear_maps(model, targets)[0].weight.shape
+        self.largest = min(64, self.rows, self.columns)
+        super().__init__(model, *args, **kwargs)
+
+    def method(self, rank: int) -> Method:
+        return LoRA(rank, targets=self.targets)
+
+    def says(self, rank: int) -> str:
+        return (
+            f"Rank {rank}: B is {self.rows} by {rank} and A {rank} by {self.columns} beside a frozen W of {self.rows} "
+            f"by {self.columns}."
+        )
+
+    def picture(self, rank: int) -> Figure:
+        thin, whole = rank * (self.rows + self.columns), self.rows * self.columns
+        title = f"Rank {rank}: {thin:,} trained beside {whole:,} frozen, {thin / whole:.0%} of W"
+        return drawings.low_rank(rank, self.rows, self.columns, title, self.scores, self.score_name)
+
+
+class BottleneckCard(SizeCard):
+    """An adapter's bottleneck: W_down and W_up to scale, behind a frozen map. The LayerNorms are trained as well."""
+
+    title, name, start = "An adapter's bottleneck", "bottleneck", 16
+
+    def method(self, size: int) -> Method:
+        return Adapter(size)
+
+    def says(self, size: int) -> str:
+        width = self.model.config.hidden_size
+        return f"Bottleneck {size}: W_down is {size} by {width}, W_up {width} by {size}, behind each frozen sub-layer."
+
+    def picture(self, size: int) -> Figure:
+        width = self.model.config.hidden_size
+        each = 2 * size * width + size + width
+        title = f"Bottleneck {size}: {each:,} trained behind each sub-layer, {size + width} of them biases"
+        return drawings.bottleneck(size, width, title, self.scores, self.score_name)
+
+
+class PrefixCard(SizeCard):
+    """A prefix's length: what every layer attends to, and how much of its attention falls on the prefix.
+
+    `masses(length)` gives, for each name of a line, a share between 0 and 1 a layer; it is asked again after training.
+    """
+
+    title, name, start, text = "A prefix's length", "length", 10, 30
+
+    def __init__(self, model: PreTrainedModel, masses: Callable[[int], Mapping[str, Seeds]], *args, **kwargs):
+        self.masses = masses
+        super().__init__(model, *args, **kwargs)
+
+    def method(self, length: int) -> Method:
+        return PrefixTuning(length, hidden=0)
+
+    def state(self) -> Hashable:
+        length = self.controls["slider"].value
+        return length, tuple((name, tuple(shares)) for name, shares in self.masses(length).items())
+
+    def measure(self, state: tuple) -> tuple:
+        length, masses = state
+        return *super().measure(length), dict(masses)
+
+    def says(self, length: int, masses: Mapping[str, Seeds]) -> str:
+        shares = [f"{name}: {', '.join(f'{share:.0%}' for share in values)}" for name, values in masses.items()]
+        return f"{length} virtual tokens in front of the text in every layer. Attention on them, {'; '.join(shares)}."
+
+    def picture(self, length: int, masses: Mapping[str, Seeds]) -> Figure:
+        name, shares = list(masses.items())[-1]
+        title = f"Length {length}, {name}: {fmean(shares):.0%} of the attention falls on the prefix"
+        depth = len(blocks(self.model))
+        return drawings.virtual_tokens(length, self.text, depth, title, masses, self.scores, self.score_name)
+
+
+class PromptCard(SizeCard):
+    """A prompt's length: virtual tokens at the input alone."""
+
+    title, name, start, text, largest = "A prompt's length", "length", 20, 30, 100
+
+    def method(self, length: int) -> Method:
+        return PromptTuning(length, init="random")  # which of them it starts from makes no difference to their number
+
+    def says(self, length: int) -> str:
+        return f"{length} virtual tokens in front of the text, at the input alone."
+
+    def picture(self, length: int) -> Figure:
+        depth, width = len(blocks(self.model)), self.model.config.hidden_size
+        title = f"Length {length}: {length} × {width} numbers at the input, and nothing above it is trained"
+        return drawings.virtual_tokens(length, self.text, depth, title, {}, self.scores, self.score_name, deep=False)
+
+
+class DepthCard(SizeCard):
+    """P-tuning v2 in the top layers: in how many of them there are prompts of `length` positions."""
+
+    title, name, start, text, length = "Layers with prompts, from the top", "layers", 1, 30, 4
+
+    def __init__(self, model: PreTrainedModel, *args, **kwargs):
+        self.largest = len(blocks(model))
+        super().__init__(model, *args, **kwargs)
+
+    def top(self, model: PreTrainedModel, n: int) -> tuple[int, ...]:
+        depth = len(blocks(model))
+        return tuple(range(depth - n, depth))
+
+    def counted(self, model: PreTrainedModel, n: int) -> Count:
+        return count(PTuningV2(self.length, layers=self.top(model, n)).attach(deepcopy(model)))
+
+    def says(self, n: int) -> str:
+        return f"Prompts of {self.length} positions in the top {n} of {self.largest} layers."
+
+    def picture(self, n: int) -> Figure:
+        title = f"The top {n} of {self.largest} layers have prompts; the others attend to the text alone"
+        layers = self.top(self.model, n)
+        return drawings.virtual_tokens(
+            self.length, self.text, self.largest, title, {}, self.scores, self.score_name, layers=layers
+        )
+
+
+class FreezingCard(Card):
+    """A slider from the head alone over the top blocks to everything: the model map, and what is trained.
+
+    A position is called "head only", "top 1" ... or "full". `scores` are stored ones: for each position one number a
+    seed. `train(position, on_step)` trains for `steps(position)` steps, and what it returns is shown.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        scores: Mapping[str, Seeds] | None = None,
+        train: Callable[[str, OnStep], object] | None = None,
+        steps: Callable[[str], int] = lambda position: 150,
+    ):
+        self.model, self.scores = deepcopy(model), dict(scores or {})
+        self.depth = len(blocks(model))
+        controls = number("blocks", 0, self.depth + 1, min(2, self.depth))
+        trainer = _trainer(train, steps, lambda: self.position(controls["slider"].value), str, self.update)
+        super().__init__(
+            "What is trained, from the top: 0 is the head alone, the last is everything", controls, trainer
+        )
+
+    def position(self, n: int) -> str:
+        return "head only" if n == 0 else f"top {n}" if n <= self.depth else "full"
+
+    def state(self) -> int:
+        return self.controls["slider"].value
+
+    def measure(self, n: int) -> tuple[int, Count, list[model_map.Part]]:
+        method = TopBlocks(n) if n <= self.depth else FullFineTuning()
+        method.attach(self.model)
+        try:
+            return n, count(self.model), model_map.parts(self.model)
+        finally:
+            method.detach()
+
+    def words(self, numbers) -> str:
+        n, counted, _ = numbers
+        row = Size("this model", counted.trainable, counted.total).row()
+        return table(COLUMNS, [row]) + self._backward(n) + _stored(self.scores.get(self.position(n)))
+
+    def alt(self, numbers) -> str:
+        return model_map.describe(numbers[-1])
+
+    def draw(self, numbers) -> Figure:
+        n, counted, found = numbers
+        what = f"The top {n} of {self.depth} blocks and the head" if n else "The head alone"
+        if n > self.depth:
+            what = "All blocks, the embeddings and the rest"
+        return model_map.figure(found, f"{what}: {counted.share:.2%} of the parameters are trained")
+
+    def _backward(self, n: int) -> str:
+        if n == 0:
+            return "The gradient stops below the head: no block is gone through backwards."
+        if n > self.depth:
+            return "The gradient goes through every block, down to the embeddings."
+        return f"The gradient stops below block {self.depth - n + 1}."
+
+
+def _trainer(train, steps, value: Callable[[], object], name: Callable[[object], str], after) -> TrainButton | None:
+    """What trains at the value that the slider has when the button is pressed."""
+    if train is None:
+        return None
+    return TrainButton(lambda on_step: train(value(), on_step), lambda: steps(value()), lambda: name(value()), after)
+
+
+def _stored(seeds: Seeds | None) -> str:
+    if not seeds:
+        return ""
+    runs = f"{min(seeds):.1f} to {max(seeds):.1f} over {len(seeds)} seeds" if len(seeds) > 1 else "1 seed"
+    return f" Stored: <b>{fmean(seeds):.1f}</b> ({runs})."

@@ -1,0 +1,110 @@
+"""Training from a card: a button to start, one to stop, and the curve as it grows."""
+
+import html
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import ipywidgets as widgets
+
+from peft_edu.lab.figures import plots, style
+from peft_edu.lab.widgets.controls import as_error, reserved_image
+
+CURVE = 2.2  # inches: the height of a training curve
+OnStep = Callable[[int, float], bool]
+_TRAINING = threading.Lock()  # one training at a time: two would share the cores and the random numbers
+
+
+class TrainButton:
+    """A train and a stop button: training runs in a thread, so that the page stays alive, and its curve grows.
+
+    `train(on_step)` trains, hands each step and loss to `on_step`, ends when that gives True, and returns what to say;
+    then `after()` is called.
+    The curves of the last runs stay, to compare. Stopped or failed, what was reached stays on the page.
+    """
+
+    def __init__(
+        self,
+        train: Callable[[OnStep], object],
+        steps: Callable[[], int],
+        label: Callable[[], str] = lambda: "this run",
+        after: Callable[[], object] = lambda: None,
+    ):
+        self.train, self.steps, self.label, self.after = train, steps, label, after
+        small = widgets.Layout(width="62px")
+        self.start = widgets.Button(description="train", button_style="primary", layout=small)
+        self.stop = widgets.Button(description="stop", disabled=True, layout=small)
+        self.buttons = (self.start, self.stop)
+        self.progress = widgets.IntProgress(max=steps(), layout=widgets.Layout(width="98%"))
+        self.status, self.image = widgets.HTML("Not trained yet."), reserved_image(CURVE)
+        self.curves: dict[str, list[float]] = {}
+        self.thread: threading.Thread | None = None
+        self._stopped, self._next_report = threading.Event(), 0.0
+        self.start.on_click(self._start)
+        self.stop.on_click(self._stop)
+        self._show_curves("The loss will appear here")
+
+    def _start(self, _button) -> None:
+        try:
+            steps, label = self.steps(), self.label()
+        except Exception as error:  # nobody sees what a callback raises
+            self.status.value = as_error(error)
+            return
+        if not _TRAINING.acquire(blocking=False):
+            self.status.value = "Another training is running: wait for it, or stop it."
+            return
+        self._stopped.clear()
+        self.start.disabled, self.stop.disabled = True, False
+        self.progress.max = steps
+        self.thread = threading.Thread(target=self._run, args=(label,), daemon=True)
+        self.thread.start()
+
+    def _stop(self, _button) -> None:
+        self._stopped.set()
+        self.status.value = "Stopping after this step ..."
+
+    def _run(self, name: str) -> None:
+        losses = self._new_curve(name)
+        started = time.perf_counter()
+
+        def on_step(step: int, loss: float) -> bool:
+            losses.append(loss)
+            if time.perf_counter() > self._next_report:
+                self._report(name, losses)
+            return self._stopped.is_set()
+
+        try:
+            said = html.escape(str(self.train(on_step)))
+            ended = "stopped after" if self._stopped.is_set() else "after"
+            seconds = time.perf_counter() - started
+            self.status.value = f"{html.escape(name)}: <b>{said}</b>, {ended} {len(losses)} steps and {seconds:.1f} s"
+            self.progress.value = len(losses)
+            if losses:
+                self._show_curves(f"{name} ends at a loss of {losses[-1]:.3f}")
+            self.after()
+        except Exception as error:
+            self.progress.value = len(losses)
+            self.status.value = as_error(error)
+        finally:
+            self.start.disabled, self.stop.disabled = False, True
+            _TRAINING.release()
+
+    def _new_curve(self, name: str) -> list[float]:
+        """An empty curve; of the older ones the last three stay."""
+        self.curves.pop(name, None)
+        self.curves = dict(list(self.curves.items())[-3:]) | {name: []}
+        return self.curves[name]
+
+    def _report(self, name: str, losses: Sequence[float]) -> None:
+        """Words, bar and curve, as often as leaves four fifths of the time to training."""
+        started = time.perf_counter()
+        self.progress.value = len(losses)
+        if not self._stopped.is_set():
+            self.status.value = f"{html.escape(name)}: step {len(losses)} of {self.progress.max}, loss {losses[-1]:.3f}"
+        self._show_curves(f"{name} is at a loss of {losses[-1]:.3f}")
+        ended = time.perf_counter()
+        self._next_report = ended + max(0.3, 4 * (ended - started))
+
+    def _show_curves(self, title: str) -> None:
+        curves = {name: list(losses) for name, losses in self.curves.items() if losses}
+        self.image.value = style.png(plots.learning_curves(curves, title, steps=self.progress.max, height=CURVE))
