@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu
 from transformers import PreTrainedModel
 
-from peft_edu.anatomy import blocks, ends, norms
+from peft_edu.anatomy import blocks, norms, sublayer_outputs
 from peft_edu.checks import choice, number, whole_number
 from peft_edu.method import Method
 
@@ -79,7 +79,7 @@ class Adapter(Method):
             for norm in norms(model):
                 self.unfreeze(norm)
         for index in chosen:
-            places = ends(model, available[index])
+            places = sublayer_outputs(model, available[index])
             for place in places if self.placement == "houlsby" else places[-1:]:
                 self._put_behind(place, model.config.hidden_size, next(available[index].parameters()))
 

@@ -26,7 +26,9 @@ class Family:
 
     blocks: tuple[str, ...]
     maps: dict[str, str]
-    ends: str  # the modules whose outputs a block adds to the residual stream, the feed-forward network's last
+    sublayer_outputs: (
+        str  # the modules whose outputs a block adds to the residual stream, the feed-forward network's last
+    )
     attention: str | None  # the modules that call a registered attention function; None if the family has its own
     stack: str  # the part of the backbone that ends before its pooler; "" where it has none
     positions: str | None  # the module that is given the positions; None where they are relative
@@ -38,7 +40,7 @@ _BERT = Family(
     blocks=("encoder.layer",),
     maps={"query": "attention.self.query", "key": "attention.self.key", "value": "attention.self.value",
           "output": "attention.output.dense", "up": "intermediate.dense", "down": "output.dense"},
-    ends="attention.output.dropout | output.dropout",
+    sublayer_outputs="attention.output.dropout | output.dropout",
     attention="attention.self",
     stack="encoder",
     positions="embeddings.position_embeddings",
@@ -48,7 +50,7 @@ _LLAMA = Family(
     blocks=("layers",),
     maps={"query": "self_attn.q_proj", "key": "self_attn.k_proj", "value": "self_attn.v_proj",
           "output": "self_attn.o_proj", "up": "mlp.up_proj", "down": "mlp.down_proj", "gate": "mlp.gate_proj"},
-    ends="self_attn.o_proj | mlp.down_proj",
+    sublayer_outputs="self_attn.o_proj | mlp.down_proj",
     attention="self_attn",
     stack="",
     positions="rotary_emb",
@@ -61,7 +63,7 @@ FAMILIES = {
         blocks=("encoder.layer",),
         maps=_BERT.maps | {"query": "attention.self.query_proj", "key": "attention.self.key_proj",
                            "value": "attention.self.value_proj"},
-        ends=_BERT.ends,
+        sublayer_outputs=_BERT.sublayer_outputs,
         attention=None,
         stack="",
         positions=None,
@@ -71,7 +73,7 @@ FAMILIES = {
         blocks=("h",),
         maps={"query": "attn.c_attn[0/3]", "key": "attn.c_attn[1/3]", "value": "attn.c_attn[2/3]",
               "output": "attn.c_proj", "up": "mlp.c_fc", "down": "mlp.c_proj"},
-        ends="attn.resid_dropout | mlp.dropout",
+        sublayer_outputs="attn.resid_dropout | mlp.dropout",
         attention="attn",
         stack="",
         positions="wpe",
@@ -85,7 +87,7 @@ FAMILIES = {
               "output": "layer.*.*Attention.o",  # of self-attention, and in the decoder of cross-attention
               "up": "layer.*.DenseReluDense.wi | layer.*.DenseReluDense.wi_1",  # T5 1.0 | T5 1.1, which has a gate
               "down": "layer.*.DenseReluDense.wo", "gate": "layer.*.DenseReluDense.wi_0"},
-        ends="layer.?.dropout",
+        sublayer_outputs="layer.?.dropout",
         attention="layer.*.SelfAttention | layer.*.EncDecAttention",
         stack="encoder",
         positions=None,
@@ -134,6 +136,16 @@ def head(model: PreTrainedModel) -> list[nn.Module]:
     return [getattr(model, name) for name in family(model).head if hasattr(model, name)]
 
 
+def head_parameters(model: PreTrainedModel) -> set[nn.Parameter]:
+    """The parameters of the task head."""
+    return {parameter for part in head(model) for parameter in part.parameters()}
+
+
+def names(model: nn.Module) -> dict[nn.Module, str]:
+    """Each module's name in the model."""
+    return {module: name for name, module in model.named_modules()}
+
+
 def linear_maps(model: PreTrainedModel, roles: tuple[str, ...] | None = None) -> list[LinearMap]:
     """The linear maps that play these roles (all, if none are named), block by block."""
     maps = [each for block in blocks(model) for each in _maps_of(block, family(model).maps)]
@@ -147,9 +159,9 @@ def linear_maps(model: PreTrainedModel, roles: tuple[str, ...] | None = None) ->
     return [each for each in maps if roles is None or each.role in roles]
 
 
-def ends(model: PreTrainedModel, block: nn.Module) -> list[nn.Module]:
+def sublayer_outputs(model: PreTrainedModel, block: nn.Module) -> list[nn.Module]:
     """The last module of each sub-layer, before its residual sum: attention's (in T5's decoder two), then the FFN's."""
-    return [module for _, module in _find(block, family(model).ends)]
+    return [module for _, module in _find(block, family(model).sublayer_outputs)]
 
 
 def attentions(model: PreTrainedModel) -> list[list[nn.Module]]:
@@ -169,7 +181,7 @@ def positions(model: PreTrainedModel) -> nn.Module | None:
     return path and model.base_model.get_submodule(path)
 
 
-def room(model: PreTrainedModel) -> float:
+def max_tokens(model: PreTrainedModel) -> float:
     """How many tokens the model has positions for; any number where they are relative."""
     if family(model).positions is None:
         return float("inf")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from peft_edu.anatomy import attentions, key_value_shape, positions, room
+from peft_edu.anatomy import attentions, key_value_shape, max_tokens, names, positions
 from peft_edu.attention import ATTENTION, activations, attention
 from peft_edu.checks import token_ids, whole_number
 from peft_edu.method import Method
@@ -93,8 +93,10 @@ class PrefixTuning(Method):
 
     def insert(self, model: PreTrainedModel) -> None:
         kinds, (heads, width) = self._chosen(model), key_value_shape(model)
-        if self.shift and self.length >= room(model):
-            raise ValueError(f"length {self.length} leaves no room for text: the model has {room(model)} positions")
+        if self.shift and self.length >= max_tokens(model):
+            raise ValueError(
+                f"length {self.length} leaves no room for text: the model has {max_tokens(model)} positions"
+            )
         for config in {id(module.config): module.config for kind in kinds for module in kind}.values():
             self.configure(config, "_attn_implementation", ATTENTION)
         starts = self._starts(model, kinds, heads, width)
@@ -140,8 +142,8 @@ class PrefixTuning(Method):
         recipe, learned = super().saved()
         if not self.hidden:
             return recipe, learned
-        names = {module: name for name, module in self._attached_to().named_modules()}
+        paths = names(self._attached_to())
         made = {parameter for prefix in self.added for parameter in prefix.parameters()}
         kept = {name: parameter for name, parameter in learned.items() if parameter not in made}
-        flat = {f"{names[prefix]}.keys_values": prefix.keys_values.detach() for prefix in self.added}
+        flat = {f"{paths[prefix]}.keys_values": prefix.keys_values.detach() for prefix in self.added}
         return replace(self, hidden=0), kept | flat

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from peft_edu.anatomy import default_positions, first_position, input_stack, room
+from peft_edu.anatomy import default_positions, first_position, input_stack, max_tokens
 from peft_edu.checks import token_ids, whole_number
 from peft_edu.method import Method
 from peft_edu.splice import behind, in_front, leading_pads
@@ -25,10 +25,10 @@ COMMON = 5_000  # tokenizers number their tokens by frequency: a start is drawn 
 class Prompt(nn.Module):
     """Virtual tokens (n, p, d): one prompt, or n of them for an ensemble, and where they go in and out."""
 
-    def __init__(self, embeddings: Tensor, room: float):
+    def __init__(self, embeddings: Tensor, max_tokens: float):
         super().__init__()
         self.embeddings = nn.Parameter(embeddings)
-        self.room, self.inside, self.pads = room, False, None
+        self.max_tokens, self.inside, self.pads = max_tokens, False, None
 
     def forward(self, rows: int) -> Tensor:
         """A prompt for each row of a batch (b, p, d): the first b / n rows get the first one, and so on."""
@@ -55,8 +55,8 @@ class Prompt(nn.Module):
             named["attention_mask"] = fit(mask.new_ones(1, p), mask)
         if not self.inside:
             return (), named | {"inputs_embeds": text} | ({} if positions is None else {"position_ids": positions + p})
-        if length + p > self.room:
-            raise ValueError(f"{length} tokens and a prompt of {p} do not fit into {self.room} positions")
+        if length + p > self.max_tokens:
+            raise ValueError(f"{length} tokens and a prompt of {p} do not fit into {self.max_tokens} positions")
         if positions is not None:
             first = first_position(stack)
             named["position_ids"] = fit(torch.arange(first, first + p, device=text.device)[None], positions + p)
@@ -109,11 +109,13 @@ class PromptTuning(Method):
                 raise ValueError(f"{len(self.init)} label words need as many positions, but length is {self.length}")
 
     def insert(self, model: PreTrainedModel) -> None:
-        if self.length >= room(model):
-            raise ValueError(f"length {self.length} leaves no room for text: the model has {room(model)} positions")
+        if self.length >= max_tokens(model):
+            raise ValueError(
+                f"length {self.length} leaves no room for text: the model has {max_tokens(model)} positions"
+            )
         stack, last, decoder = input_stack(model)
         words = stack.get_input_embeddings().weight.detach()
-        prompt = Prompt(torch.stack([self._start(words) for _ in range(self.members)]), room(model))
+        prompt = Prompt(torch.stack([self._start(words) for _ in range(self.members)]), max_tokens(model))
         self.add(stack, "prompt", prompt)
         self.hook(stack.register_forward_pre_hook(prompt.splice, with_kwargs=True))
         if decoder is None:

@@ -334,7 +334,7 @@ OPT = Family(
     blocks=("decoder.layers",),
     maps={"query": "self_attn.q_proj", "key": "self_attn.k_proj", "value": "self_attn.v_proj",
           "output": "self_attn.out_proj", "up": "fc1", "down": "fc2"},
-    ends="self_attn.out_proj | fc2",
+    sublayer_outputs="self_attn.out_proj | fc2",
     attention="self_attn",
     stack="decoder",
     positions="decoder.embed_positions",

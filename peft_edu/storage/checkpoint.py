@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from peft_edu.anatomy import blocks, head
+from peft_edu.anatomy import blocks, head_parameters
 from peft_edu.method import METHODS, Method, attached, trainable
 from peft_edu.storage.folder import json_bytes, read_bytes, read_json, read_tensors, tensor_bytes, write_folder
 
@@ -41,7 +41,7 @@ class Count:
 
 def count(model: PreTrainedModel) -> Count:
     """Count the parameters, each once, those that a method added included."""
-    heads = {parameter for part in head(model) for parameter in part.parameters()}
+    heads = head_parameters(model)
     learned = list(trainable(model).values())
     return Count(
         trainable=sum(parameter.numel() for parameter in learned),

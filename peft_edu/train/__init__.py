@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from peft_edu.anatomy import evaluating, head
+from peft_edu.anatomy import evaluating, head_parameters
 from peft_edu.method import trainable
 
 Batch = dict[str, Tensor]
@@ -108,7 +108,7 @@ def evaluate(model: PreTrainedModel, batches: Iterable[Batch], metric: Callable 
 
 def _groups(model: PreTrainedModel, lr: float, head_lr: float | None) -> list[dict]:
     """What is trained, as the optimiser takes it: the head may have a rate of its own."""
-    heads = {parameter for part in head(model) for parameter in part.parameters()}
+    heads = head_parameters(model)
     learned = trainable(model).values()
     head_lr = lr if head_lr is None else head_lr
     groups = [

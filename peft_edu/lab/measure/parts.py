@@ -8,7 +8,7 @@ from itertools import combinations
 from torch import nn
 from transformers import PreTrainedModel
 
-from peft_edu.anatomy import LinearMap, blocks, ends, head, linear_maps
+from peft_edu.anatomy import LinearMap, blocks, head, linear_maps, sublayer_outputs
 from peft_edu.method import attached
 
 
@@ -87,7 +87,7 @@ def _block(model: PreTrainedModel, block: nn.Module, number: int, maps: dict, se
     """The linear maps, from the bottom up, and the norms. An adapter stands beside the map before it, a prefix beside
     key and value."""
     beside: dict[str, list[nn.Parameter]] = defaultdict(list)
-    places = ends(model, block)
+    places = sublayer_outputs(model, block)
     for place in places:
         if hasattr(place, "adapter"):
             beside["down" if place is places[-1] else "output"] += place.adapter.parameters()
