@@ -93,7 +93,7 @@ class PrefixTuning(Method):
 
     def insert(self, model: PreTrainedModel) -> None:
         kinds, (heads, width) = self._chosen(model), key_value_shape(model)
-        if self.shift and self.length >= max_tokens(model):
+        if self.shift and self.length >= (most := max_tokens(model)):
             raise ValueError(
                 f"length {self.length} leaves no room for text: the model has {max_tokens(model)} positions"
             )

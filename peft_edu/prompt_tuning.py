@@ -109,7 +109,7 @@ class PromptTuning(Method):
                 raise ValueError(f"{len(self.init)} label words need as many positions, but length is {self.length}")
 
     def insert(self, model: PreTrainedModel) -> None:
-        if self.length >= max_tokens(model):
+        if self.length >= (most := max_tokens(model)):
             raise ValueError(
                 f"length {self.length} leaves no room for text: the model has {max_tokens(model)} positions"
             )
