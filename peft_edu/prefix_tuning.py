@@ -94,9 +94,7 @@ class PrefixTuning(Method):
     def insert(self, model: PreTrainedModel) -> None:
         kinds, (heads, width) = self._chosen(model), key_value_shape(model)
         if self.shift and self.length >= (most := max_tokens(model)):
-            raise ValueError(
-                f"length {self.length} leaves no room for text: the model has {max_tokens(model)} positions"
-            )
+            raise ValueError(f"length {self.length} leaves no room for text: the model has {most} positions")
         for config in {id(module.config): module.config for kind in kinds for module in kind}.values():
             self.configure(config, "_attn_implementation", ATTENTION)
         starts = self._starts(model, kinds, heads, width)

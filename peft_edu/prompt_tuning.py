@@ -110,9 +110,7 @@ class PromptTuning(Method):
 
     def insert(self, model: PreTrainedModel) -> None:
         if self.length >= (most := max_tokens(model)):
-            raise ValueError(
-                f"length {self.length} leaves no room for text: the model has {max_tokens(model)} positions"
-            )
+            raise ValueError(f"length {self.length} leaves no room for text: the model has {most} positions")
         stack, last, decoder = input_stack(model)
         words = stack.get_input_embeddings().weight.detach()
         prompt = Prompt(torch.stack([self._start(words) for _ in range(self.members)]), max_tokens(model))
