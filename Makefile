@@ -10,7 +10,7 @@ PINS := pyproject.toml constraints.txt tools/install.sh
 
 help:
 	@echo "make lab        open the lessons in JupyterLab (the first time installs about 2 GB into .venv)"
-	@echo "make test       check everything: style, unit tests, every notebook, the browser"
+	@echo "make test       check: style, unit tests, every notebook, the browser (ALL=1: everything, as CI does)"
 	@echo "make lint       style alone"
 	@echo "make clean      remove .venv and everything else that was made here, not your notebooks"
 	@echo "make notebooks  run all lessons and save them with their outputs"
@@ -28,7 +28,7 @@ lab: .venv/.lab
 	@$(PYTHON) tools/lab.py notebooks/00_start_here.ipynb
 
 test: lint
-	$(PYTHON) -m pytest --numprocesses 2
+	$(PYTHON) -m pytest --numprocesses 2 $(if $(ALL),--all)
 
 lint: .venv/.test
 	$(PYTHON) -m ruff check .

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 OFFLINE = Path(__file__).parent / "tests" / "offline"
+LONGEST = ("notebooks/04", "notebooks/08", "notebooks/02", "notebooks/", "test_contract", "browser/", "test_world")
 
 # Before torch is imported anywhere; the kernels and servers that tests start inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -18,6 +19,16 @@ runpy.run_path(str(OFFLINE / "sitecustomize.py"))
 def pytest_addoption(parser):
     about = "in the browser run every cell of a lesson, not only those that its controls need"
     parser.addoption("--whole-lessons", action="store_true", help=about)
+    parser.addoption("--all", action="store_true", help="also what is marked `thorough`: make test ALL=1, and CI")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Without --all, leave out what is marked `thorough`. The longest files come first: no worker ends alone."""
+    if not config.getoption("--all"):
+        thorough = [item for item in items if item.get_closest_marker("thorough")]
+        config.hook.pytest_deselected(items=thorough)
+        items[:] = [item for item in items if item not in set(thorough)]
+    items.sort(key=lambda item: next((i for i, part in enumerate(LONGEST) if part in item.nodeid), len(LONGEST)))
 
 
 @pytest.hookimpl(optionalhook=True)  # without xdist nobody asks

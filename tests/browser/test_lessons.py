@@ -5,14 +5,19 @@ import pytest
 pytestmark = pytest.mark.timeout(900)  # all trainings of a lesson, and a browser beside them
 
 
+def thorough(*case):
+    """Six lessons drive cards of one kind: the others are driven with --all."""
+    return pytest.param(*case, marks=pytest.mark.thorough)
+
+
 @pytest.mark.parametrize(
     ("name", "title", "slider"),
     [
-        ("01_full_fine_tuning_and_freezing", "What is trained, from the top", "blocks"),
-        ("02_adapters", "An adapter's bottleneck", "bottleneck"),
+        thorough("01_full_fine_tuning_and_freezing", "What is trained, from the top", "blocks"),
+        thorough("02_adapters", "An adapter's bottleneck", "bottleneck"),
         ("03_prefix_tuning", "A prefix's length", "length"),
-        ("04_prompt_tuning", "A prompt's length", "length"),
-        ("06_p_tuning_v2", "Layers with prompts, from the top", "layers"),
+        thorough("04_prompt_tuning", "A prompt's length", "length"),
+        thorough("06_p_tuning_v2", "Layers with prompts, from the top", "layers"),
         ("07_lora", "LoRA's rank", "rank"),
     ],
 )
