@@ -25,9 +25,8 @@ def pytest_addoption(parser):
 def pytest_collection_modifyitems(config, items):
     """Without --all, leave out what is marked `thorough`. The longest files come first: no worker ends alone."""
     if not config.getoption("--all"):
-        thorough = [item for item in items if item.get_closest_marker("thorough")]
-        config.hook.pytest_deselected(items=thorough)
-        items[:] = [item for item in items if item not in set(thorough)]
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("thorough")])
+        items[:] = [item for item in items if not item.get_closest_marker("thorough")]
     items.sort(key=lambda item: next((i for i, part in enumerate(LONGEST) if part in item.nodeid), len(LONGEST)))
 
 
