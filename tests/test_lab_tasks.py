@@ -7,6 +7,7 @@ import pytest
 import torch
 from lab_models import random_model, word_tokenizer
 
+from peft_edu import LoRA, PTuning
 from peft_edu.lab import backbone
 from peft_edu.lab.tasks.encode import IGNORE
 from peft_edu.lab.tasks.metrics import entities, says, score_tags, score_texts
@@ -169,6 +170,23 @@ def test_a_label_can_be_a_word_in_a_gap():
 def test_as_many_words_as_labels(name, words):
     with pytest.raises(ValueError, match=f"{name} is of the kind .* the words are"):
         task(name).as_fill(words)
+
+
+def test_a_task_names_the_head_that_it_needs():
+    reviews = task("reviews")
+    assert reviews.head == {"head": "classify", "labels": ["negative", "positive"]}
+    assert task("tables").head == reviews.as_text().head == reviews.as_fill(["poor", "fine"]).head == {}
+    model, _ = backbone("tiny-bert", **reviews.head)
+    assert type(model).__name__ == "BertForSequenceClassification"
+    assert model.config.id2label == {0: "negative", 1: "positive"}
+
+
+def test_a_method_with_a_template_asks_with_it(reviews):
+    method, gaps = PTuning("[P] {text} [P] [MASK]"), reviews.as_fill(["poor", "fine"])
+    assert gaps.asked_by(method).template == method.template and gaps.template == ""
+    assert reviews.asked_by(LoRA()) is reviews
+    with pytest.raises(ValueError, match=r"PTuning asks with .* opinions is of the kind classify .*as_fill"):
+        reviews.asked_by(method)
 
 
 def test_labels_can_be_written_as_text(reviews):

@@ -19,6 +19,7 @@ from peft_edu.lab.paths import bundled, data_path
 from peft_edu.lab.tasks.encode import IGNORE, Batches, answer_id, by_length, encoder, padded, prompt, seq2seq
 from peft_edu.lab.tasks.files import read_splits
 from peft_edu.lab.tasks.metrics import mean, score_tags, score_texts
+from peft_edu.method import Method
 
 METRICS = {"classify": "accuracy", "tag": "f1", "fill": "accuracy"}
 TOLD = ("name", "description", "baselines", "separator", "template", "templates")  # what task.json may say
@@ -70,6 +71,23 @@ class Task:
     def candidates(self) -> list[str]:
         """The answers that a gap may have: all that some row has."""
         return sorted({row["answer"] for rows in self.splits.values() for row in rows})
+
+    @property
+    def head(self) -> dict:
+        """What this task needs of a model: `backbone("tiny-bert", **data.head)`."""
+        return {"head": self.kind, "labels": self.labels} if self.labels else {}
+
+    def asked_by(self, method: Method) -> "Task":
+        """This task with the method's own template, where it has one."""
+        template = getattr(method, "template", None)
+        if template is None:
+            return self
+        if self.kind != "fill":
+            raise ValueError(
+                f"{type(method).__name__} asks with the template {template!r}, but {self.name} is of the kind "
+                f"{self.kind} and has no gap to fill; as_fill(words) makes one of labels: a word for each"
+            )
+        return replace(self, template=template)
 
     def where(self, **fields: str) -> "Task":
         """The rows that have these values: `facts.where(relation="birthplace")`."""
