@@ -22,7 +22,6 @@ def data(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def bundled_data(data, monkeypatch):
     monkeypatch.setenv("PEFT_EDU_DATA", str(data))
-    monkeypatch.setattr(backbones, "_hub_answers", lambda: False)
 
 
 @pytest.mark.parametrize(
