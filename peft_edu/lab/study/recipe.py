@@ -1,4 +1,4 @@
-"""What a row of a study is: the task and model it is about, what is attached, and how that is trained."""
+"""What a row of a study is: the problem it is about, what is attached, and how that is trained."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,6 @@ from peft_edu.method import Method
 
 # The beginning of a prefix: a note of the kind that the corpus writes out, about a venue of its own.
 NOTE = "Memo. Umbria (cafe; Indian; cheap; close to Ivory). In full:"
-# Where the pseudo tokens of P-tuning stand, nine of them: the paper's places.
-AROUND = "[P] [P] [P] {subject} [P] [P] [P] [MASK] [P] [P] [P]"
 
 
 def lora(rank: int, *targets: str) -> LoRA:
@@ -16,8 +14,8 @@ def lora(rank: int, *targets: str) -> LoRA:
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What all rows of a study share. `as_text`: the model writes the label's name instead of scoring labels.
+class Problem:
+    """A task for a model, in batches. `as_text`: the model writes the label's name instead of scoring labels.
 
     `answers`: the words that stand for the labels where a method has a template, in which they fill the gap.
     """
@@ -30,21 +28,19 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """One row: what is attached, and how it is trained. `pretrained=False` starts from random weights.
+class Row:
+    """What is attached, to what, and what it learns from. `pretrained=False` starts from random weights.
 
     `words` are what a prefix or a prompt starts from, if not from what the method says: a text, or label words; the
     model's tokenizer reads them.
     `limit`: the first training rows only, so that a smaller set is a part of a larger one.
     `start_token=False`: a decoder's text comes without the token that begins a document (lesson 04 says why).
-    `head_lr`: a rate of its own for the task head. `backbone`: another model than the study's.
+    `head_lr`: a rate of its own for the task head. `backbone`: another model than the problem's.
     `relation`: of the task `facts`, whose people are then split anew for each seed.
-    `setting`: its own, in a study of several tasks.
+    `problem`: its own, in a study of several.
     """
 
     method: Method
-    steps: int
-    lr: float
     pretrained: bool = True
     words: str | tuple[str, ...] = ()
     limit: int | None = None
@@ -52,4 +48,12 @@ class Recipe:
     backbone: str = ""
     head_lr: float | None = None
     relation: str = ""
-    setting: Setting | None = None
+    problem: Problem | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Row):
+    """A row that can be trained: with its steps and its rate."""
+
+    steps: int
+    lr: float

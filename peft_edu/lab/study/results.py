@@ -1,14 +1,17 @@
-"""What `make study` stored: every run of a sweep, and for each row the setting that won on validation."""
+"""What `make study` stored: every run of a sweep, and for each row the steps and rate that won on validation."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import fmean
+from functools import cache
+from statistics import fmean, stdev
 from typing import Any
 
 import pandas as pd
 
 from peft_edu.lab.paths import data_path
 
-SETTING = ["lr", "steps"]
+TRAINING = ["lr", "steps"]
+# Student's t at 97.5% for 1 to 9 degrees of freedom: 95% of the distribution lie between -t and t.
+T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 
 def stored(study: str) -> pd.DataFrame:
@@ -22,25 +25,34 @@ def stored(study: str) -> pd.DataFrame:
 
 def winners(runs: pd.DataFrame) -> pd.DataFrame:
     """The steps and rate of each row that did best on validation, in the mean of all seeds: those that have all."""
-    tried = runs[runs.split == "validation"].groupby(["row", *SETTING], sort=False).value.agg(["size", "mean"])
-    finalists = tried[tried["size"] == runs.seed.nunique()].reset_index()
-    return finalists.loc[finalists.groupby("row", sort=False)["mean"].idxmax(), ["row", *SETTING]]
+    tried = runs[runs.split == "validation"].groupby(["row", *TRAINING], sort=False).value.agg(["size", "mean"])
+    finalists = tried[tried["size"] == tried.groupby("row")["size"].transform("max")].reset_index()
+    return finalists.loc[finalists.groupby("row", sort=False)["mean"].idxmax(), ["row", *TRAINING]]
+
+
+@cache
+def best(study: str) -> dict[str, dict]:
+    """The winners as numbers: {row: {"lr": ..., "steps": ...}}."""
+    return winners(stored(study)).set_index("row").to_dict("index")
 
 
 def results(study: str) -> pd.DataFrame:
     """The runs of each row at its winning steps and rate, all seeds and splits."""
     runs = stored(study)
-    return runs.merge(winners(runs), on=["row", *SETTING])
+    return runs.merge(winners(runs), on=["row", *TRAINING])
 
 
 def scores(study: str, rows: Iterable[str], split: str = "test", column: str = "value") -> dict[str, list[float]]:
     """Per cent on a split, one number a seed, for each of these rows: of the metric, or of a column beside it."""
     table = results(study)
-    table = table[table.split == split]
-    found = {row: (100 * table.loc[table.row == row, column]).round(2).tolist() for row in rows}
-    if missing := [row for row, seeds in found.items() if not seeds]:
-        raise ValueError(f"{study} has no row {missing[0]!r}; it has {', '.join(table.row.unique())}")
-    return found
+    rows = [rows] if isinstance(rows, str) else list(rows)
+    measured = [name for name in ("value", "exact", "name") if name in table]
+    choices = [("split", split, table.split), ("column", column, measured), *(("row", row, table.row) for row in rows)]
+    for what, asked, known in choices:
+        if asked not in set(known):
+            raise ValueError(f"{study} has no {what} {asked!r}; it has {', '.join(dict.fromkeys(known))}")
+    table = table[table.split == split].set_index("row")[column]
+    return {row: (100 * table.loc[[row]]).round(2).tolist() for row in rows}
 
 
 def averages(found: Mapping[Any, Sequence[float]]) -> dict[Any, float]:
@@ -49,3 +61,14 @@ def averages(found: Mapping[Any, Sequence[float]]) -> dict[Any, float]:
         name.replace("\n", " ") if isinstance(name, str) else name: round(fmean(seeds), 1)
         for name, seeds in found.items()
     }
+
+
+def interval(seeds: Sequence[float]) -> tuple[float, float]:
+    """Where the mean over all seeds lies with 95%, if seeds are drawn from a normal distribution.
+
+    mean -+ t s / sqrt(n), with s the standard deviation of the n seeds and t of Student's distribution (1908).
+    """
+    if not 2 <= len(seeds) <= len(T) + 1:
+        raise ValueError(f"seeds are {len(seeds)} numbers: an interval needs 2 to {len(T) + 1}")
+    half = T[len(seeds) - 2] * stdev(seeds) / len(seeds) ** 0.5
+    return fmean(seeds) - half, fmean(seeds) + half

@@ -1,8 +1,10 @@
-"""How each row of a comparison is trained: method, steps and rate, in one place for the lessons and the study.
+"""Every row of every study: what is attached to which model, and what it learns from.
 
-Steps and rates were chosen on the validation split, for each row on its own, by `make study`; a test compares them with
-what the study stored.
+Steps and rate are no part of a row: `sweep` tries those of its grid, and `recipe` takes what did best on validation.
+What rows share stands once, so that a row differs from its neighbour in one thing.
 """
+
+from dataclasses import replace
 
 from peft_edu import (
     Adapter,
@@ -12,151 +14,171 @@ from peft_edu import (
     PrefixTuning,
     PromptTuning,
     PTuning,
+    PTuningV2,
     TopBlocks,
 )
-from peft_edu.lab.study import comparison
-from peft_edu.lab.study.recipe import AROUND, NOTE, Recipe, Setting, lora
+from peft_edu.lab.study.recipe import NOTE, Problem, Row, lora
+from peft_edu.method import Method
 
-SETTINGS = {
-    "reviews": Setting("reviews", "tiny-bert", 32),
-    "tables": Setting("tables", "tiny-gpt2", 16),
-    "ladder": Setting("restaurants", "tiny-gpt2", 16, as_text=True),
-    "facts": Setting("facts", "tiny-bert", 44),
-}
+REVIEWS = Problem("reviews", "tiny-bert", 32, answers=("bad", "good"))
+TOPICS = Problem("topics", "tiny-bert", 32, answers=("sailors", "fans", "bankers", "dancers", "nurses", "parents"))
+PAIRS = Problem("pairs", "tiny-bert", 32, answers=("no", "yes"))
+FACTS = Problem("facts", "tiny-bert", 44)
+OWNERS = Problem("owners", "tiny-bert", 32)
+ASPECTS = Problem("aspects", "tiny-bert", 32)
+TABLES = Problem("tables", "tiny-gpt2", 16)
+SUMMARIES = Problem("summaries", "tiny-gpt2", 16)
+RESTAURANTS = Problem("restaurants", "tiny-gpt2", 16, as_text=True, answers=("Sad", "Happy"))
+SENTENCES = Problem("restaurants", "tiny-gpt2", 32)  # under a classification head
+# Of a study whose rows are all about the same.
+PROBLEMS = {"reviews": REVIEWS, "tables": TABLES, "aspects": ASPECTS, "ladder": RESTAURANTS, "facts": FACTS}
+HEAD = 1e-2  # the rate of a task head beside a method that needs another
+JUDGED = "The soup was good but the bed was bad, and the staff was not nice."  # a text to start prompts from
 
 
-def prefix(length: int, steps: int, lr: float, words: str = NOTE, limit: int | None = None) -> Recipe:
+def prefix(length: int, words: str = NOTE, limit: int | None = None) -> Row:
     """A prefix without the MLP."""
-    return Recipe(PrefixTuning(length, hidden=0), steps, lr, words=words, limit=limit)
+    return Row(PrefixTuning(length, hidden=0), words=words, limit=limit)
 
 
-RECIPES: dict[str, dict[str, Recipe]] = {
+ROWS: dict[str, dict[str, Row]] = {
     "reviews": {
-        "from scratch": Recipe(FullFineTuning(), 150, 3e-3, pretrained=False),
-        "head only": Recipe(HeadOnly(), 600, 1e-1),
-        "BitFit": Recipe(BitFit(), 600, 3e-2),
-        "top 1": Recipe(TopBlocks(1), 75, 2e-3),
-        "top 2": Recipe(TopBlocks(2), 75, 1e-3),
-        "top 3": Recipe(TopBlocks(3), 75, 1e-3),
-        "top 4": Recipe(TopBlocks(4), 75, 3e-3),
-        "full": Recipe(FullFineTuning(), 75, 3e-3),
-        "LoRA r=1": Recipe(lora(1), 150, 1e-2),
-        "LoRA r=2": Recipe(lora(2), 150, 2e-2),
-        "LoRA r=4": Recipe(lora(4), 75, 2e-2),
-        "LoRA r=8": Recipe(lora(8), 150, 5e-3),
-        "LoRA r=16": Recipe(lora(16), 150, 1e-2),
-        "LoRA r=64": Recipe(lora(64), 150, 3e-3),
+        "from scratch": Row(FullFineTuning(), pretrained=False),
+        "head only": Row(HeadOnly()),
+        "BitFit": Row(BitFit()),
+        **{f"top {n}": Row(TopBlocks(n)) for n in (1, 2, 3, 4)},
+        "full": Row(FullFineTuning()),
+        **{f"LoRA r={r}": Row(lora(r)) for r in (1, 2, 4, 8, 16, 64)},
         # One budget, spent on other maps than query and value at r=8.
-        "LoRA query r=16": Recipe(lora(16, "query"), 150, 1e-2),
-        "LoRA key r=16": Recipe(lora(16, "key"), 150, 1e-2),
-        "LoRA value r=16": Recipe(lora(16, "value"), 150, 3e-3),
-        "LoRA output r=16": Recipe(lora(16, "output"), 150, 5e-3),
-        "LoRA all four r=4": Recipe(lora(4, "query", "key", "value", "output"), 150, 1e-2),
-        "adapter m=1": Recipe(Adapter(1), 150, 1e-2),
-        **{f"adapter m={m}": Recipe(Adapter(m), 150, 3e-3) for m in (2, 4, 8, 16, 32, 64)},
-        "adapter m=16, Pfeiffer": Recipe(Adapter(16, placement="pfeiffer"), 150, 3e-3),
-        "adapter m=16, norms frozen": Recipe(Adapter(16, norms=False), 150, 1e-2),
-        "norms only": Recipe(Adapter(16, blocks=()), 150, 1e-2),
+        **{f"LoRA {target} r=16": Row(lora(16, target)) for target in ("query", "key", "value", "output")},
+        "LoRA all four r=4": Row(lora(4, "query", "key", "value", "output")),
+        **{f"adapter m={m}": Row(Adapter(m)) for m in (1, 2, 4, 8, 16, 32, 64)},
+        "adapter m=16, Pfeiffer": Row(Adapter(16, placement="pfeiffer")),
+        "adapter m=16, norms frozen": Row(Adapter(16, norms=False)),
+        "norms only": Row(Adapter(16, blocks=())),
     },
     "tables": {
-        "from scratch": Recipe(FullFineTuning(), 300, 2e-3, pretrained=False),
-        "full": Recipe(FullFineTuning(), 150, 1e-3),
-        **{f"LoRA r={r}": Recipe(lora(r), 150, 4e-2) for r in (1, 2, 4)},
-        **{f"LoRA r={r}": Recipe(lora(r), 150, 2e-2) for r in (8, 16)},
-        **{f"prefix p={p}": prefix(p, 150, lr) for p, lr in {1: 0.1, 2: 0.1, 5: 0.6, 10: 0.3, 20: 0.3}.items()},
-        **{f"prefix p={p}, 2x": prefix(p, 300, 0.3) for p in (1, 2, 5, 10)},
-        "prefix p=20, 2x": prefix(20, 300, 0.1),
-        "prefix p=20, random": prefix(20, 300, 0.3, words=""),
-        "prefix p=20, MLP": Recipe(PrefixTuning(20, hidden=128), 300, 1e-2),
-        "prefix p=20, n=25": prefix(20, 150, 0.1, limit=25),
-        "prefix p=20, n=100": prefix(20, 150, 0.3, limit=100),
-        "prefix p=20, random, n=25": prefix(20, 150, 0.3, words="", limit=25),
-        "prefix p=20, random, n=100": prefix(20, 150, 0.1, words="", limit=100),
-        "full, n=25": Recipe(FullFineTuning(), 75, 1e-3, limit=25),
-        "full, n=100": Recipe(FullFineTuning(), 75, 5e-4, limit=100),
-        "prompt p=20": Recipe(PromptTuning(20), 150, 0.3),
-        "prompt p=20, 2x": Recipe(PromptTuning(20), 300, 0.1),
-        "prompt p=20, 2x, no start token": Recipe(PromptTuning(20), 300, 0.1, start_token=False),
+        "from scratch": Row(FullFineTuning(), pretrained=False),
+        "full": Row(FullFineTuning()),
+        **{f"LoRA r={r}": Row(lora(r)) for r in (1, 2, 4, 8, 16)},
+        **{f"prefix p={p}": prefix(p) for p in (1, 2, 5, 10, 20)},
+        **{f"prefix p={p}, 2x": prefix(p) for p in (1, 2, 5, 10, 20)},  # the grid gives it twice the steps
+        "prefix p=20, random": prefix(20, words=""),
+        "prefix p=20, MLP": Row(PrefixTuning(20, hidden=128)),
+        **{f"prefix p=20, n={n}": prefix(20, limit=n) for n in (25, 100)},
+        **{f"prefix p=20, random, n={n}": prefix(20, words="", limit=n) for n in (25, 100)},
+        **{f"full, n={n}": Row(FullFineTuning(), limit=n) for n in (25, 100)},
+        "prompt p=20": Row(PromptTuning(20)),
+        "prompt p=20, 2x": Row(PromptTuning(20)),
+        "prompt p=20, 2x, no start token": Row(PromptTuning(20), start_token=False),
+    },
+    "aspects": {
+        "head only": Row(HeadOnly()),
+        "full": Row(FullFineTuning(), head_lr=HEAD),
+        **{f"deep p={p}": Row(PTuningV2(p), head_lr=HEAD, words=JUDGED) for p in (2, 8)},
+        **{f"shallow p={p}": Row(PromptTuning(p), head_lr=HEAD, words=JUDGED) for p in (16, 64)},
+        **{f"shallow p={p}, normal": Row(PromptTuning(p), head_lr=HEAD) for p in (16, 64)},
     },
 }
 
-# Rate and steps of full fine-tuning and of prompts of 1, 5 and 20 virtual tokens on each rung of the ladder.
-LADDER = {
-    "w24-seed0": ((0.003, 400), (0.1, 100), (0.1, 400), (0.1, 100)),
-    "w24-seed1": ((0.001, 400), (0.1, 400), (0.1, 400), (0.3, 400)),
-    "w32-seed0": ((0.001, 400), (0.1, 400), (0.3, 100), (0.1, 100)),
-    "w32-seed1": ((0.003, 400), (0.3, 400), (0.3, 100), (0.3, 400)),
-    "w40-seed0": ((0.001, 100), (0.3, 400), (0.1, 400), (0.1, 400)),
-    "w40-seed1": ((0.003, 400), (0.3, 400), (0.3, 400), (0.1, 400)),
-    "w48-seed0": ((0.001, 400), (0.1, 100), (0.3, 400), (0.3, 400)),
-    "w48-seed1": ((0.001, 100), (0.1, 400), (0.1, 400), (0.3, 400)),
-    "w64-seed0": ((0.001, 100), (0.3, 400), (0.1, 400), (0.1, 100)),
-    "w64-seed1": ((0.001, 100), (0.3, 400), (0.3, 400), (0.1, 100)),
-    "w80-seed0": ((0.001, 100), (0.1, 400), (0.1, 400), (0.3, 100)),
-    "w80-seed1": ((0.001, 100), (0.1, 400), (0.3, 400), (0.3, 100)),
-    "w128-seed0": ((0.001, 100), (0.3, 400), (0.1, 400), (0.1, 100)),
-    "w128-seed1": ((0.001, 100), (0.1, 400), (0.3, 400), (0.3, 100)),
+# Prompt tuning on models of seven widths, and on a small and the largest one a long prompt, and other starts than words
+# that are common.
+LADDER = tuple(f"w{width}-seed{seed}" for width in (24, 32, 40, 48, 64, 80, 128) for seed in (0, 1))
+PROMPTED = {"full": Row(FullFineTuning()), **{f"p={p}": Row(PromptTuning(p)) for p in (1, 5, 20)}}
+STARTED = {
+    "p=100": Row(PromptTuning(100)),
+    "p=5, random": Row(PromptTuning(5, init="random")),
+    "p=5, labels": Row(PromptTuning(5), words=("Sad", "Happy")),
+    "p=5, question": Row(PromptTuning(5), words="How was it?"),
 }
-LADDER_METHODS = {"full": FullFineTuning(), **{f"p={p}": PromptTuning(p) for p in (1, 5, 20)}}
-RECIPES["ladder"] = {
-    f"{rung} {name}": Recipe(method, steps, lr, start_token=False, backbone=f"ladder/{rung}")
-    for rung, settings in LADDER.items()
-    for (name, method), (lr, steps) in zip(LADDER_METHODS.items(), settings, strict=True)
-}
-# On a small and on the largest rung: a long prompt, and other starts than common words.
-STARTS = {
-    "p=100": (PromptTuning(100), ()),
-    "p=5, random": (PromptTuning(5, init="random"), ()),
-    "p=5, labels": (PromptTuning(5), ("Sad", "Happy")),
-    "p=5, question": (PromptTuning(5), "How was it?"),
-}
-# Rate and steps of each.
-START_SETTINGS = {
-    "w48-seed1": ((0.1, 400), (0.1, 400), (0.3, 400), (0.3, 400)),
-    "w128-seed0": ((0.1, 100), (0.1, 400), (0.1, 100), (0.1, 100)),
-}
-RECIPES["ladder"] |= {
-    f"{rung} {name}": Recipe(method, steps, lr, words=words, start_token=False, backbone=f"ladder/{rung}")
-    for rung, settings in START_SETTINGS.items()
-    for (name, (method, words)), (lr, steps) in zip(STARTS.items(), settings, strict=True)
+ROWS["ladder"] = {
+    f"{rung} {name}": replace(row, start_token=False, backbone=f"ladder/{rung}")
+    for rungs, rows in ((LADDER, PROMPTED), (("w48-seed1", "w128-seed0"), STARTED))
+    for rung in rungs
+    for name, row in rows.items()
 }
 
-# All nine pseudo tokens of P-tuning in front.
+# P-tuning with its nine pseudo tokens where the paper puts them, and all in front.
+AROUND = "[P] [P] [P] {subject} [P] [P] [P] [MASK] [P] [P] [P]"
 IN_FRONT = "[P] [P] [P] [P] [P] [P] [P] [P] [P] {subject} [MASK]"
-FACT_METHODS = {
-    "lstm": PTuning(AROUND, "lstm"),
-    "mlp": PTuning(AROUND, "mlp"),
-    "none": PTuning(AROUND, "none"),
+ASKED = {
+    **{kind: PTuning(AROUND, kind) for kind in ("lstm", "mlp", "none")},
     "in front": PTuning(IN_FRONT, "lstm"),
     "joint": PTuning(AROUND, "lstm", joint=True),
 }
-FACTS = {  # rate and steps, with all 44 people and with five of them
-    "birthplace": {
-        "lstm": ((0.003, 40), (0.003, 40)),
-        "mlp": ((0.001, 40), (0.001, 20)),
-        "none": ((0.1, 40), (0.1, 40)),
-        "in front": ((0.003, 40), (0.003, 40)),
-        "joint": ((0.0003, 40), (0.0003, 40)),
-    },
-    "employer": {
-        "lstm": ((0.003, 40), (0.001, 40)),
-        "mlp": ((0.001, 40), (0.001, 40)),
-        "none": ((0.01, 40), (0.1, 20)),
-        "in front": ((0.003, 40), (0.003, 40)),
-        "joint": ((0.0003, 40), (0.001, 20)),
-    },
-    "language": {
-        "lstm": ((0.003, 20), (0.003, 20)),
-        "mlp": ((0.001, 40), (0.003, 20)),
-        "none": ((0.01, 40), (0.1, 40)),
-        "in front": ((0.003, 40), (0.003, 20)),
-        "joint": ((0.0003, 20), (0.0003, 20)),
+ROWS["facts"] = {
+    f"{relation} {name}{few}": Row(method, relation=relation, limit=limit)
+    for relation in ("birthplace", "employer", "language")
+    for name, method in ASKED.items()
+    for few, limit in (("", None), (", n=5", 5))
+}
+
+
+HEADED = (REVIEWS, TOPICS, PAIRS, OWNERS, ASPECTS)  # a head answers; in the other comparisons the model says it
+
+
+def compared(problem: Problem, methods: dict[str, Method], relation: str = "") -> dict[str, Row]:
+    """A row for each method. Beside a method the head has its own rate; a prefix begins as a text of the corpus."""
+    rows = {}
+    for name, method in methods.items():
+        headed = problem in HEADED and not isinstance(method, HeadOnly | PTuning)
+        words = NOTE if type(method) is PrefixTuning else ()
+        row = Row(method, head_lr=HEAD if headed else None, words=words, relation=relation, problem=problem)
+        rows[f"{problem.task} {name}"] = row
+    return rows
+
+
+def prompts(deep: tuple[int, ...], shallow: tuple[int, ...] = ()) -> dict[str, Method]:
+    return {f"deep p={p}": PTuningV2(p) for p in deep} | {f"shallow p={p}": PromptTuning(p) for p in shallow}
+
+
+# Prompts in every layer beside prompts at the input.
+ENDS = {"head only": HeadOnly(), "full": FullFineTuning()}
+MLP = {"MLP": PTuningV2(8, hidden=128)}
+TOP = {"top 1": (3,), "top 2": (2, 3), "top 3": (1, 2, 3), "bottom 1": (0,), "bottom 2": (0, 1), "bottom 3": (0, 1, 2)}
+LAYERS = {name: PTuningV2(4, layers=layers) for name, layers in TOP.items()}
+RUNGS = ("w24-seed0", "w40-seed0", "w64-seed0", "w128-seed0")
+ON_RUNGS = {"full": FullFineTuning(), "deep": PTuningV2(8), "shallow": PromptTuning(20)}
+ROWS["deep"] = {
+    **compared(REVIEWS, ENDS | prompts((1, 2, 4, 8, 20), (8, 16, 32, 64)) | LAYERS | MLP),
+    **compared(TOPICS, ENDS | prompts((1, 4, 8, 20)) | MLP),
+    **compared(OWNERS, ENDS),
+    "owners from scratch": Row(FullFineTuning(), pretrained=False, head_lr=HEAD, problem=OWNERS),
+    **compared(OWNERS, prompts((1, 4, 8, 20), (32,))),
+    **{
+        f"{rung} {name}": Row(method, backbone=f"ladder/{rung}", head_lr=HEAD, problem=SENTENCES)
+        for name, method in ON_RUNGS.items()
+        for rung in RUNGS
     },
 }
-RECIPES["facts"] = {
-    f"{relation} {name}{few}": Recipe(FACT_METHODS[name], steps, lr, relation=relation, limit=limit)
-    for relation, settings in FACTS.items()
-    for name, both in settings.items()
-    for (few, limit), (lr, steps) in zip((("", None), (", n=5", 5)), both, strict=True)
+
+# Every method on every task.
+METHODS: dict[str, Method] = {
+    "full": FullFineTuning(),
+    "top 2": TopBlocks(2),
+    "BitFit": BitFit(),
+    "adapter": Adapter(16),
+    "LoRA": lora(8),
+    "prefix": PTuningV2(8),
+    "prompt": PromptTuning(20),
 }
-RECIPES |= comparison.RECIPES
+IN_DECODER = {"prefix": PrefixTuning(8, hidden=0)}
+TEMPLATES = {  # of P-tuning, where one word answers
+    REVIEWS: "[P] [P] [P] {text} [P] [P] [P] [MASK] [P] [P] [P]",
+    TOPICS: "[P] [P] [P] {text} [P] [P] [P] [MASK] [P] [P] [P]",
+    PAIRS: "[P] [P] [P] {text} [P] [MASK] [P] {second} [P] [P] [P]",
+    FACTS: AROUND,
+    RESTAURANTS: "[P] [P] [P] {text} [P] [P] [P] [MASK]",  # a decoder's gap stands last
+}
+ROWS["methods"] = {}
+for problem in (REVIEWS, TOPICS, PAIRS, FACTS, OWNERS, ASPECTS, TABLES, SUMMARIES, RESTAURANTS):
+    asked = {"P-tuning": PTuning(TEMPLATES[problem])} if problem in TEMPLATES else {}
+    methods = METHODS | (IN_DECODER if problem.backbone == "tiny-gpt2" else {}) | asked
+    ROWS["methods"] |= compared(problem, methods, relation="birthplace" if problem is FACTS else "")
+
+# How wide a range of rates works, and what few examples are worth: on reviews.
+RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3)
+ROWS["rates"] = {f"{name} at {rate:g}": ROWS["methods"][f"reviews {name}"] for name in METHODS for rate in RATES}
+ROWS["few"] = {
+    f"{name} n={n}": replace(ROWS["methods"][f"reviews {name}"], limit=n) for name in METHODS for n in (25, 50, 100)
+}

@@ -9,8 +9,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from peft_edu import fit
 from peft_edu import seed as set_seed
 from peft_edu.lab.models.backbones import backbone
-from peft_edu.lab.study.recipe import Recipe, Setting
-from peft_edu.lab.study.rows import RECIPES, SETTINGS
+from peft_edu.lab.study.recipe import Problem, Recipe, Row
+from peft_edu.lab.study.results import best
+from peft_edu.lab.study.rows import PROBLEMS, ROWS
 from peft_edu.lab.tasks.task import Task, task
 from peft_edu.method import Method
 
@@ -30,46 +31,47 @@ class Run:
         return self.data.evaluate(self.model, self.tokenizer, split)[self.data.metric]
 
 
-def setting(study: str, row: Recipe) -> Setting:
-    if row.setting:
-        return row.setting
-    if study not in SETTINGS:
-        raise ValueError(f"no study {study!r}; known are {', '.join(SETTINGS)}: see peft_edu/lab/study/rows.py")
-    return SETTINGS[study]
+def problem_of(study: str, row: Row) -> Problem:
+    if not row.problem and study not in PROBLEMS:
+        raise ValueError(f"no study {study!r}; known are {', '.join(PROBLEMS)}: see peft_edu/lab/study/rows.py")
+    return row.problem or PROBLEMS[study]
 
 
 def recipe(study: str, row: str) -> Recipe:
-    if study not in RECIPES or row not in RECIPES[study]:
-        known = ", ".join(RECIPES.get(study, RECIPES))
+    """How a row is trained, with the steps and the rate that did best on validation: `recipe("reviews", "full")`."""
+    rows = ROWS[study] if study in tuple(ROWS) else {}
+    if row not in tuple(rows):
+        known = ", ".join(rows or ROWS)
         raise ValueError(f"no recipe for {row!r} on {study!r}; known are {known}: see peft_edu/lab/study/rows.py")
-    return RECIPES[study][row]
+    return Recipe(**vars(rows[row]), **best(study)[row])
 
 
-def rows_of(shared: Setting, chosen: Recipe, seed: int) -> Task:
+def data_of(problem: Problem, row: Row, seed: int) -> Task:
     """The task of a row, in the form that its method learns from. A method without a template of its own asks with the
     last of those that were written by hand, which says plainly what is asked."""
-    data = replace(task(shared.task), start_token=chosen.start_token)
-    by_hand = data.templates.get(chosen.relation, [data.template])[-1]
-    template = getattr(chosen.method, "template", by_hand)
-    if shared.as_text:
+    data = replace(task(problem.task), start_token=row.start_token)
+    if problem.answers and hasattr(row.method, "template"):
+        data = data.as_fill(problem.answers)
+    elif problem.as_text:
         data = data.as_text()
-    elif template and shared.answers:
-        data = data.as_fill(shared.answers)
-    if chosen.relation:
-        data = data.where(relation=chosen.relation).resplit(seed, by="subject")
-    return replace(data, template=template)
+    if row.relation:
+        data = data.where(relation=row.relation).resplit(seed, by="subject")
+        data = replace(data, template=data.templates[row.relation][-1])
+    return data.asked_by(row.method)
 
 
 def finetune(study: str, chosen: Recipe, seed: int = 0, on_step: Callable | None = None) -> Run:
     """Train by a recipe. The seed draws the new head, what the method adds, and the order of the rows."""
-    shared = setting(study, chosen)
-    data = rows_of(shared, chosen, seed)
-    head = {"head": data.kind, "labels": data.labels} if data.labels else {}
-    model, tokenizer = backbone(chosen.backbone or shared.backbone, pretrained=chosen.pretrained, seed=seed, **head)
+    if not isinstance(chosen, Recipe):
+        raise TypeError(f"chosen is {chosen!r}, but must be a Recipe: recipe({study!r}, row) makes one")
+    problem = problem_of(study, chosen)
+    data = data_of(problem, chosen, seed)
+    name = chosen.backbone or problem.backbone
+    model, tokenizer = backbone(name, pretrained=chosen.pretrained, seed=seed, **data.head)
     set_seed(seed)
     words = {"init": chosen.words, "tokenizer": tokenizer} if chosen.words else {}
     method = replace(chosen.method, **words)  # a method is attached once, a recipe is used often
     method.attach(model)
-    batches = data.batches(tokenizer, "train", shared.batch, seed, chosen.limit, chosen.steps)
+    batches = data.batches(tokenizer, "train", problem.batch, seed, chosen.limit, chosen.steps)
     history = fit(model, batches, steps=chosen.steps, lr=chosen.lr, head_lr=chosen.head_lr, on_step=on_step)
     return Run(model, tokenizer, method, data, history)

@@ -10,7 +10,6 @@ import platform
 import re
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import replace
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
@@ -23,14 +22,15 @@ from tqdm import tqdm
 from peft_edu import count
 from peft_edu.lab.paths import data_path
 from peft_edu.lab.study.recipe import Recipe
-from peft_edu.lab.study.results import SETTING
-from peft_edu.lab.study.rows import RECIPES
-from peft_edu.lab.study.run import Run, finetune, setting
+from peft_edu.lab.study.results import TRAINING
+from peft_edu.lab.study.rows import ROWS
+from peft_edu.lab.study.run import Run, finetune, problem_of
 
 SEEDS = (0, 1, 2)
 FINALISTS = {"deep": 1, "aspects": 1}  # how many of a row get the other seeds, if not 2
 QUICK = re.compile(r"w(64|80|128)-seed\d (full|p=20|p=100)$")  # on the larger rungs these arrive within 100 steps
 FACT_RATES = dict.fromkeys(("lstm", "mlp", "in front"), (1e-3, 3e-3)) | {"none": (1e-2, 1e-1), "joint": (3e-4, 1e-3)}
+STEPS = {"pairs": 1500, "facts": 40, "owners": 300, "aspects": 600}  # of all rows of a task, if not 150
 EACH = {  # three rates for each method, around what earlier studies chose
     "FullFineTuning": ((3e-4, 5e-4, 1e-3), ()),
     "TopBlocks": ((5e-4, 1e-3, 3e-3), ()),
@@ -40,7 +40,7 @@ EACH = {  # three rates for each method, around what earlier studies chose
     "PTuningV2": ((1e-2, 3e-2, 0.1), ()),
     "PromptTuning": ((1e-2, 3e-2, 0.1), ()),
 }
-GRIDS = {  # for a row, or for all rows of a method: its rates, and its steps, if not only those of its recipe
+GRIDS = {  # for a row, or for all rows of a method: its rates, and its steps, if not those of its task
     "reviews": {
         "from scratch": ((1e-3, 2e-3, 3e-3), (150, 600)),
         "FullFineTuning": ((1e-3, 2e-3, 3e-3), (75,)),
@@ -56,20 +56,18 @@ GRIDS = {  # for a row, or for all rows of a method: its rates, and its steps, i
         "from scratch": ((1e-3, 2e-3), (300,)),
         "FullFineTuning": ((1e-3, 2e-3), (75, 150)),
         "LoRA": ((1e-2, 2e-2, 4e-2), (75, 150)),
+        "PrefixTuning": ((0.1, 0.3), (150,)),
         **{f"prefix p={p}": ((0.1, 0.3, 0.6), (150,)) for p in (1, 2, 5, 10, 20)},
         **{f"prefix p={p}, 2x": ((0.1, 0.3), (300,)) for p in (1, 2, 5, 10, 20)},
         "prefix p=20, random": ((0.1, 0.3), (300,)),
         "prefix p=20, MLP": ((5e-3, 1e-2), (300,)),
-        **{f"prefix p=20, n={n}": ((0.1, 0.3), (150,)) for n in (25, 100)},
-        **{f"prefix p=20, random, n={n}": ((0.1, 0.3), (150,)) for n in (25, 100)},
         **{f"full, n={n}": ((5e-4, 1e-3), (75,)) for n in (25, 100)},
+        "PromptTuning": ((0.1, 0.3), (300,)),
         "prompt p=20": ((0.1, 0.3), (150,)),
-        "prompt p=20, 2x": ((0.1, 0.3), (300,)),
-        "prompt p=20, 2x, no start token": ((0.1, 0.3), (300,)),
     },
     "ladder": {
         row: ((1e-3, 3e-3) if row.endswith("full") else (0.1, 0.3), (100,) if QUICK.match(row) else (100, 400))
-        for row in RECIPES["ladder"]
+        for row in ROWS["ladder"]
     },
     "deep": {
         "HeadOnly": ((1e-2, 3e-2), ()),
@@ -79,10 +77,10 @@ GRIDS = {  # for a row, or for all rows of a method: its rates, and its steps, i
         **{f"{name} MLP": ((3e-3, 1e-2), ()) for name in ("reviews", "topics")},
     },
     "aspects": {
-        "HeadOnly": ((1e-2, 3e-2), ()),
+        "HeadOnly": ((1e-2, 3e-2), (300,)),
         "FullFineTuning": ((5e-4, 1e-3), ()),
-        "PTuningV2": ((0.1,), ()),
-        "PromptTuning": ((3e-2, 0.1), ()),
+        "PTuningV2": ((0.1,), (1200,)),
+        "PromptTuning": ((3e-2, 0.1), (1200,)),
     },
     "methods": {
         **EACH,
@@ -90,11 +88,11 @@ GRIDS = {  # for a row, or for all rows of a method: its rates, and its steps, i
         **{f"{name} prompt": ((3e-2, 0.1, 0.3), ()) for name in ("tables", "summaries", "restaurants")},
         "PTuning": ((3e-4, 1e-3, 3e-3), ()),
     },
-    "rates": {row: ((recipe.lr,), ()) for row, recipe in RECIPES["rates"].items()},
+    "rates": {row: ((float(row.rpartition(" at ")[2]),), ()) for row in ROWS["rates"]},
     "few": EACH,
-    "facts": {row: (FACT_RATES[row.partition(" ")[2].removesuffix(", n=5")], (20, 40)) for row in RECIPES["facts"]},
+    "facts": {row: (FACT_RATES[row.partition(" ")[2].removesuffix(", n=5")], (20, 40)) for row in ROWS["facts"]},
 }
-STUDIES = tuple(RECIPES)
+STUDIES = tuple(ROWS)
 KEY = ["row", "seed", "lr", "steps"]
 Point = tuple[str, int, float, int]
 
@@ -102,9 +100,10 @@ Point = tuple[str, int, float, int]
 def candidates(study: str) -> list[Point]:
     grids = GRIDS[study]
     found = []
-    for row, recipe in RECIPES[study].items():
-        rates, steps = grids.get(row) or grids[type(recipe.method).__name__]
-        found += [(row, SEEDS[0], *chosen) for chosen in product(rates, steps or (recipe.steps,))]
+    for name, row in ROWS[study].items():
+        rates, steps = grids.get(name) or grids[type(row.method).__name__]
+        usual = STEPS.get(problem_of(study, row).task, 150)
+        found += [(name, SEEDS[0], *chosen) for chosen in product(rates, steps or (usual,))]
     return found
 
 
@@ -112,20 +111,20 @@ def repeats(study: str, runs: pd.DataFrame) -> list[Point]:
     """The finalists of each row, with the seeds that they have not had."""
     first = runs[(runs.split == "validation") & (runs.seed == SEEDS[0])]
     ranked = first.sort_values("value", ascending=False, kind="stable")
-    finalists = ranked.groupby("row", sort=False).head(FINALISTS.get(study, 2))[["row", *SETTING]]
+    finalists = ranked.groupby("row", sort=False).head(FINALISTS.get(study, 2))[["row", *TRAINING]]
     return [(row, seed, lr, steps) for row, lr, steps in finalists.itertuples(index=False) for seed in SEEDS[1:]]
 
 
 def one(study: str, row: str, seed: int, lr: float, steps: int) -> list[dict]:
     """One run, as a line for each split that it is measured on."""
     torch.set_num_threads(1)
-    recipe: Recipe = replace(RECIPES[study][row], lr=lr, steps=steps)
-    shared = setting(study, recipe)
+    recipe = Recipe(**vars(ROWS[study][row]), lr=lr, steps=steps)
+    problem = problem_of(study, recipe)
     started = time.perf_counter()
     run = finetune(study, recipe, seed)
     known = {
-        "task": shared.task,
-        "backbone": recipe.backbone or shared.backbone,
+        "task": problem.task,
+        "backbone": recipe.backbone or problem.backbone,
         "method": type(recipe.method).__name__,
         "row": row,
         "seed": seed,
@@ -174,7 +173,7 @@ def write(path: Path, study: str, lines: list[dict]) -> None:
         f"# python -m peft_edu.lab.study.sweep {study}; Python {platform.python_version()}, torch {torch.__version__}, "
         f"transformers {transformers.__version__}, float64, 1 thread\n"
     )
-    rows = list(RECIPES[study])
+    rows = list(ROWS[study])
     table = pd.DataFrame(lines).sort_values(
         by=[*KEY, "split"], key=lambda column: column.map(rows.index) if column.name == "row" else column
     )
