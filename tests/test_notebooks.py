@@ -108,3 +108,27 @@ def test_figures_are_told_in_words(path):
 def test_pictures_in_the_text_are_told_in_words(path):
     for cell in cells(path, "markdown"):
         assert "![](" not in cell.source and not re.search(r"<img(?![^>]*\balt=\"[^\"]+\")", cell.source), cell.source
+
+
+def attaches(node):
+    """The names of the models that a method is attached to somewhere in this piece of code."""
+    calls = [each for each in ast.walk(node) if isinstance(each, ast.Call) and isinstance(each.func, ast.Attribute)]
+    return {call.args[0].id for call in calls if call.func.attr == "attach" and isinstance(call.args[0], ast.Name)}
+
+
+def attached_to(code):
+    """Of those the ones that the code did not make itself; none if it takes the method off, or shows the refusal."""
+    tree = ast.parse(re.sub(r"^[%!].*", "", code, flags=re.MULTILINE))
+    made = {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign | ast.For | ast.comprehension):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = {each.id for target in targets for each in ast.walk(target) if isinstance(each, ast.Name)}
+            made |= names - (attaches(node.value) if isinstance(node, ast.Assign) else set())
+    return set() if ".detach()" in code or "except " in code else attaches(tree) - made
+
+
+def test_a_cell_that_attaches_can_be_run_twice(path):
+    """A model takes one method: who runs the cell again would be refused, so it makes its model anew."""
+    again = {cell.source: names for cell in cells(path, "code") if (names := attached_to(cell.source))}
+    assert not again, f"make the model in the cell that attaches a method to it: {again}"
