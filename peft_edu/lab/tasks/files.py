@@ -8,7 +8,11 @@ Every error names the file and the line.
 import csv
 import json
 import random
+import re
+from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
+from unicodedata import normalize
 
 COLUMNS = {
     "classify": ("text", "label"),
@@ -17,83 +21,184 @@ COLUMNS = {
     "fill": ("answer",),
 }
 SUFFIXES = (".jsonl", ".csv", ".tsv")
+LARGEST = 200_000_000  # bytes: a task is read whole, and its rows take nine times as much memory
+ABOUT = {  # what task.json may say, and how that looks
+    **dict.fromkeys(("name", "description", "separator", "template"), "a text"),
+    "labels": ["bad", "good"],
+    "baselines": {"majority": 0.5, "nobody": 0},
+    "templates": {"birthplace": ["{subject} was born in [MASK]."]},
+}
+Rows = list[tuple[int, dict]]  # each with the line where it begins
 
 
-def read_splits(place: Path) -> tuple[str, dict[str, list[dict]]]:
-    """The kind of the task and the rows of its splits, from a folder with a train file or from one file."""
-    if place.is_dir():
-        files = {path.stem: path for path in sorted(place.iterdir(), key=_first_train) if path.suffix in SUFFIXES}
-        if "train" not in files:
-            found = ", ".join(path.name for path in files.values()) or "no such file"
-            raise FileNotFoundError(f"{place} needs train.jsonl, train.csv or train.tsv; it has {found}")
-        kinds, splits = zip(*(read_rows(path) for path in files.values()), strict=True)
-        if len(set(kinds)) > 1:
-            raise ValueError(f"{place}: one file has rows to {kinds[0]}, another to {kinds[-1]}; a task is of one kind")
-        return kinds[0], dict(zip(files, splits, strict=True))
-    kind, rows = read_rows(place)
-    return kind, split_rows(rows, place)
+def read_splits(place: Path, labels: list[str]) -> tuple[str, list[str], dict[str, list[dict]]]:
+    """The kind of a task, its labels, and the rows of each split, from a folder with a train file or from one file."""
+    files = _split_files(place) if place.is_dir() else {"train": place}
+    (kind, *others), read = zip(*map(_read_rows, files.values()), strict=True)
+    if set(others) - {kind}:
+        other = (set(others) - {kind}).pop()
+        raise ValueError(f"{place}: one file has rows to {kind}, another to {other}; a task is of one kind")
+    labels = _number_labels(files, read, COLUMNS[kind][1], labels) if kind in ("classify", "tag") else []
+    splits = {split: [row for _, row in rows] for split, rows in zip(files, read, strict=True)}
+    return kind, labels, splits if place.is_dir() else _split_rows(splits["train"], place)
 
 
-def _first_train(path: Path):
-    usual = ("train", "validation", "test")
-    return (usual.index(path.stem) if path.stem in usual else len(usual), path.name)
+def read_about(path: Path) -> dict:
+    """What task.json says of a task; its other entries are for readers."""
+    known = _json_object("".join(_lines(path, largest=100_000)), str(path)) if path.exists() else {}
+    told = {key: known[key] for key in ABOUT if key in known}
+    for key, value in told.items():
+        if not _made_of(value) <= _made_of(ABOUT[key]):
+            raise ValueError(f"{path}: {key!r} is {value!r:.80}, but must be of the form {json.dumps(ABOUT[key])}")
+    return told
 
 
-def split_rows(rows: list[dict], place: Path) -> dict[str, list[dict]]:
+def _made_of(value: object) -> set[str]:
+    """["bad", "good"] is made of 'list' and 'list of str'."""
+    kind, parts = type(value).__name__, {dict: dict.values, list: iter}.get(type(value), lambda _: ())(value)
+    return {kind} | {f"{kind} of {inside}" for part in parts for inside in _made_of(part)}
+
+
+def _split_files(folder: Path) -> dict[str, Path]:
+    def usual_first(path):
+        usual = ("train", "validation", "test")
+        return (usual.index(path.stem) if path.stem in usual else len(usual), path.name)
+
+    # A zip from macOS has a ._train.csv, which is none, beside train.csv.
+    paths = [path for path in folder.iterdir() if path.suffix in SUFFIXES and not path.name.startswith(".")]
+    files: dict[str, Path] = {}
+    for path in sorted(paths, key=usual_first):
+        if files.setdefault(path.stem, path) != path:
+            raise ValueError(f"{folder} has {files[path.stem].name} and {path.name}: a split is one file")
+    if "train" not in files:
+        found = ", ".join(path.name for path in paths) or "no such file"
+        raise FileNotFoundError(f"{folder} needs train.jsonl, train.csv or train.tsv; it has {found}")
+    return files
+
+
+def _split_rows(rows: list[dict], place: Path) -> dict[str, list[dict]]:
     """80% to train, 10% to choose settings on, 10% to test: always the same rows, whatever their order means."""
     if len(rows) < 10:
-        raise ValueError(
-            f"{place} has {len(rows)} rows; to be split into train, validation and test it needs 10 or more"
-        )
+        raise ValueError(f"{place} has {len(rows)} rows; to make train, validation and test of it, it needs 10 or more")
     rows = random.Random(0).sample(rows, len(rows))
     tenth = len(rows) // 10
     return {"train": rows[2 * tenth :], "validation": rows[:tenth], "test": rows[tenth : 2 * tenth]}
 
 
-def read_rows(path: Path) -> tuple[str, list[dict]]:
-    """The kind that the columns tell, and one dict a row."""
+def _read_rows(path: Path) -> tuple[str, Rows]:
+    """The kind that the columns tell, and the rows."""
     if path.suffix not in SUFFIXES:
         raise ValueError(f"{path}: a task is read from {', '.join(SUFFIXES)}, not from {path.suffix or 'such a file'}")
-    read = _read_jsonl if path.suffix == ".jsonl" else _read_table
-    numbered = read(path)
-    if not numbered:
+    rows = list(_json_rows(path) if path.suffix == ".jsonl" else _table_rows(path))
+    if not rows:
         raise ValueError(f"{path} is empty: it needs a row for each example")
-    columns = set(numbered[0][1])
+    columns = set(rows[0][1])
     kind = next((kind for kind, needed in COLUMNS.items() if columns >= set(needed)), None)
     if kind is None:
         raise ValueError(
             f"{path} has the columns {', '.join(sorted(columns))}; needed are text and label to classify, "
             "words and tags to tag, source and target to generate, or an answer beside fields to fill"
         )
-    for line, row in numbered:
-        for column in COLUMNS[kind]:
-            if row.get(column) in (None, ""):
-                raise ValueError(f"{path}, line {line}: nothing under {column!r}")
-        if kind == "tag":
-            row |= {column: row[column].split() for column in COLUMNS["tag"] if isinstance(row[column], str)}
-            if len(row["words"]) != len(row["tags"]):
-                raise ValueError(f"{path}, line {line}: {len(row['words'])} words, but {len(row['tags'])} tags")
-    return kind, [row for _, row in numbered]
+    for line, row in rows:
+        _check_row(row, kind, f"{path}, line {line}")
+    return kind, rows
 
 
-def _read_jsonl(path) -> list[tuple[int, dict]]:
-    rows = []
-    for line, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if not text.strip():
-            continue
-        try:
-            row = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {line}: not valid JSON ({error.msg} at column {error.colno})") from None
-        if not isinstance(row, dict):
-            raise ValueError(f'{path}, line {line}: each line is one object such as {{"text": "...", "label": 1}}')
-        rows.append((line, row))
-    return rows
+def _check_row(row: dict, kind: str, where: str) -> None:
+    """Refuse what no task can use. Words and tags become lists, labels are freed of blanks around them."""
+    row |= {column: _cell(row, column, where) for column in COLUMNS[kind]}
+    if kind == "classify" and row.get("second"):
+        _cell(row, "second", where)
+    if kind == "tag" and len(row["words"]) != len(row["tags"]):
+        raise ValueError(f"{where}: {len(row['words'])} words, but {len(row['tags'])} tags")
+    if kind == "generate" and not _made_of(row.get("slots", {})) <= {"dict", "dict of str"}:
+        raise ValueError(
+            f'{where}: {row["slots"]!r:.60} under \'slots\', where texts must stand by name: {{"food": "Thai"}}'
+        )
 
 
-def _read_table(path) -> list[tuple[int, dict]]:
+def _cell(row: dict, column: str, where: str) -> str | list[str]:
+    """The text that stands in a column, or the list of words or tags. Labels and tags may be numbers."""
+    value, named, listed = row.get(column), column in ("label", "tags"), column in ("words", "tags")
+    if value in (None, []) or str(value).strip().lower() in ("", "nan"):  # nan: pandas had nothing to write
+        raise ValueError(f"{where}: nothing under {column!r}")
+    parts = value.split() if listed and isinstance(value, str) else value if listed else [value]
+    if not isinstance(parts, list) or not {type(part) for part in parts} <= {str, int if named else str}:
+        expected = "a list of texts" if listed else "a text"
+        raise ValueError(f"{where}: {value!r:.60} under {column!r}, where {expected} must stand")
+    parts = [" ".join(str(part).split()) for part in parts] if named else parts
+    return parts if listed else parts[0]
+
+
+def _lines(path: Path, largest: int = LARGEST) -> Iterator[str]:
+    """The lines of a text in UTF-8, with their ends."""
+    if not path.is_file():  # a pipe would be waited for, and a device has no end
+        raise ValueError(f"{path} is no regular file")
+    if (size := path.stat().st_size) > largest:
+        raise ValueError(f"{path} has {size / 1e6:,.1f} MB; it is read whole, so it may have {largest / 1e6:g} at most")
+    # -sig: Excel puts a mark in front of UTF-8.
+    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        for number, line in enumerate(file, start=1):
+            if re.search("[\0\udc80-\udcff]", line):
+                raise ValueError(f'{path}, line {number}: no text in UTF-8; save the file so, in Excel as "CSV UTF-8"')
+            yield line
+
+
+def _json_object(text: str, where: str) -> dict:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where}: not valid JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise ValueError(f'{where}: each line is one object such as {{"text": "...", "label": 1}}')
+    return found
+
+
+def _json_rows(path: Path) -> Iterator[tuple[int, dict]]:
+    for line, text in enumerate(_lines(path), start=1):
+        if text.strip():
+            yield line, _json_object(text, f"{path}, line {line}")
+
+
+def _table_rows(path: Path) -> Iterator[tuple[int, dict]]:
     # A .tsv has no quoting: a quotation mark in it is part of the sentence.
-    style = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if path.suffix == ".tsv" else {}
-    with open(path, encoding="utf-8-sig", newline="") as file:  # -sig: Excel puts a mark in front of UTF-8
-        reader = csv.DictReader(file, **style)
-        return [(reader.line_num, {key: value for key, value in row.items() if key}) for row in reader]
+    style = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if path.suffix == ".tsv" else {"strict": True}
+    csv.field_size_limit(LARGEST)
+    reader, header, line = csv.reader(_lines(path), **style), [], 1
+    try:
+        for cells in reader:
+            if not header:
+                header = [name.strip() for name in cells]
+                if twice := [name for name in header if name and header.count(name) > 1]:
+                    raise ValueError(f"{path}, line {line}: two columns are called {twice[0]!r}")
+            elif len(cells) > len(header):
+                many = f"{len(cells)} cells, but {len(header)} columns"
+                raise ValueError(f"{path}, line {line}: {many}; a text with a comma needs quotation marks around it")
+            elif cells:
+                yield line, {name: cell for name, cell in zip_longest(header, cells, fillvalue="") if name}
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {line}: {error}; is a quotation mark open here?") from None
+
+
+def _number_labels(files: dict[str, Path], read: tuple[Rows, ...], column: str, named: list[str]) -> list[str]:
+    """Put a number in the place of each label: of those that task.json names, or of those in the train rows."""
+    listed = {"label": lambda row: [row["label"]], "tags": lambda row: row["tags"]}[column]
+    found = {name for _, row in read[0] for name in listed(row)}
+    if not named and column == "tags" and all(map(str.isdecimal, found)):
+        raise ValueError(
+            f'{files["train"]}: tags that are numbers need names in task.json: "labels": ["O", "B-PER", ...]'
+        )
+    labels = named or sorted(found, key=lambda name: (name != "O", name.zfill(9) if name.isdecimal() else name, name))
+    keys = [normalize("NFKC", label).casefold().strip() for label in labels]
+    if twins := [label for label, key in zip(labels, keys, strict=True) if keys.count(key) > 1]:
+        raise ValueError(f"{files['train']}: the labels {twins[0]!r} and {twins[1]!r} look alike; write them as one")
+    numbers = {label: i for i, label in enumerate(labels)} | {str(i): i for i in range(len(named))}
+    for path, rows in zip(files.values(), read, strict=True):
+        for line, row in rows:
+            if unknown := [name for name in listed(row) if name not in numbers]:
+                what, known = column.removesuffix("s"), ", ".join(labels)
+                raise ValueError(f"{path}, line {line}: unknown {what} {unknown[0]!r}; known are {known}")
+            found = [numbers[name] for name in listed(row)]
+            row[column] = found if column == "tags" else found[0]
+    return labels

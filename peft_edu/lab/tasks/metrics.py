@@ -1,7 +1,7 @@
 """How good an answer is: written texts by their slots, tags by their entities."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 
 def score_texts(texts: Sequence[str], rows: Sequence[dict]) -> dict:
@@ -23,16 +23,18 @@ def says(text: str, value: str) -> bool:
 
 
 def entities(tags: Sequence[str]) -> set[tuple[int, int, str]]:
-    """The entities (first word, word after the last, kind): neighbours of one kind, or what B- begins and I- goes on.
+    """The entities (first word, word after the last, kind): neighbours of one kind. "O" is no entity.
 
-    "O" is no entity.
+    Prefixes may say more: B- begins one, I- goes on, E- or L- ends it, S- or U- is one by itself.
     """
-    found, start, kind = set(), 0, "O"
+    found, start, kind, ended = set(), 0, "O", False
     for i, tag in enumerate([*tags, "O"]):
-        if tag.startswith("B-") or re.sub("^[BI]-", "", tag) != kind:
+        prefix, name = re.fullmatch("(?:([BIELSU])-)?(.*)", tag).groups()
+        if name != kind or ended or prefix in ("B", "S", "U"):
             if kind != "O":
                 found.add((start, i, kind))
-            start, kind = i, re.sub("^[BI]-", "", tag)
+            start, kind = i, name
+        ended = prefix in ("E", "L", "S", "U")
     return found
 
 
@@ -40,22 +42,23 @@ def score_tags(guessed: Sequence[Sequence[str]], right: Sequence[Sequence[str]])
     """Precision, recall and F1 of whole entities over all sentences (micro), and the F1 of each kind."""
     pairs = [(entities(given), entities(wanted)) for given, wanted in zip(guessed, right, strict=True)]
     kinds = sorted({kind for given, wanted in pairs for _, _, kind in given | wanted})
-    return _f1(pairs) | {"by kind": {kind: _f1(list(_of_kind(pairs, kind)))["f1"] for kind in kinds}}
+    return _f1(pairs) | {"by kind": {kind: _f1(pairs, kind)["f1"] for kind in kinds}}
 
 
-def _of_kind(pairs: list[tuple[set, set]], kind: str) -> Iterator[tuple[set, set]]:
-    for pair in pairs:
-        yield tuple({entity for entity in entities if entity[2] == kind} for entities in pair)
+def _f1(pairs: Sequence[tuple[set, set]], kind: str | None = None) -> dict[str, float]:
+    """Of all entities, or of those of one kind."""
 
+    def count(sets):
+        return sum(kind in (None, each) for chosen in sets for _, _, each in chosen)
 
-def _f1(pairs: list[tuple[set, set]]) -> dict[str, float]:
-    both = sum(len(given & wanted) for given, wanted in pairs)
-    given, wanted = (sum(map(len, side)) for side in zip(*pairs, strict=True))
-    precision, recall = both / max(given, 1), both / max(wanted, 1)
-    return {"f1": 2 * both / max(given + wanted, 1), "precision": precision, "recall": recall}
+    given, wanted = count(given for given, _ in pairs), count(wanted for _, wanted in pairs)
+    both = count(given & wanted for given, wanted in pairs)
+    return {"f1": 2 * both / max(given + wanted, 1), "precision": both / max(given, 1), "recall": both / max(wanted, 1)}
 
 
 def mean(hits: Sequence[bool]) -> float:
+    if not hits:
+        raise ValueError("there are no rows to score")
     return sum(hits) / len(hits)
 
 

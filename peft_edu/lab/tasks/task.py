@@ -4,73 +4,68 @@
 a template whose fields are the row's. `generate`: a source text and a target text to write.
 """
 
-import json
 import os
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from textwrap import fill, shorten
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from peft_edu.anatomy import evaluating
+from peft_edu.checks import whole_number
 from peft_edu.lab.paths import bundled, data_path
-from peft_edu.lab.tasks.encode import IGNORE, Batches, answer_id, by_length, encoder, padded, prompt, seq2seq
-from peft_edu.lab.tasks.files import read_splits
+from peft_edu.lab.tasks.answer import choose, write
+from peft_edu.lab.tasks.encode import Batches, Format, reads_then_writes
+from peft_edu.lab.tasks.files import COLUMNS, read_about, read_splits
 from peft_edu.lab.tasks.metrics import mean, score_tags, score_texts
 from peft_edu.method import Method
 
 METRICS = {"classify": "accuracy", "tag": "f1", "fill": "accuracy"}
-TOLD = ("name", "description", "baselines", "separator", "template", "templates")  # what task.json may say
 
 
 def task(name: str | os.PathLike) -> "Task":
     """A bundled task by name, or your own from a .jsonl, .csv or .tsv file, or from a folder with one file a split."""
+    if not isinstance(name, (str, os.PathLike)):
+        raise TypeError(f"name is {name!r}, but must be a task's name or the path of a file or folder")
     names = bundled("tasks", "task.json")
-    place = data_path("tasks", name) if name in names else Path(name).expanduser()
-    if not place.exists():
+    place = data_path("tasks", name) if name in names else Path(os.path.expanduser(name))
+    if not os.path.exists(place):
         raise ValueError(
             f"no task {str(name)!r}. Bundled: {', '.join(names) or 'none yet'}. "
             f"There is no such file or folder either, seen from {Path.cwd()}"
         )
-    kind, splits = read_splits(place)
-    about = place / "task.json"
-    known = json.loads(about.read_text(encoding="utf-8")) if about.is_file() else {"name": place.stem}
-    labels = known.get("labels", [])
-    if kind in ("classify", "tag"):
-        column = {"classify": "label", "tag": "tags"}[kind]
-        numbers = {str(i): i for i in range(len(labels))}  # where task.json names the labels, rows hold the index
-        if not labels or kind == "tag":  # but a tag is its name
-            labels = labels or _label_names(splits, place, column)
-            numbers = {label: i for i, label in enumerate(labels)}
-        splits = {split: _numbered(rows, column, numbers, f"{place}, {split}") for split, rows in splits.items()}
-    told = {key: known[key] for key in TOLD if key in known}
+    told = {"name": place.stem} | read_about(place / "task.json")
+    kind, labels, splits = read_splits(place, told.pop("labels", []))
     return Task(kind=kind, splits=splits, labels=labels, **told)
 
 
 @dataclass(repr=False)
-class Task:
-    name: str
-    kind: str
+class Task(Format):
     splits: dict[str, list[dict]]
     labels: list[str] = field(default_factory=list)
     description: str = ""
     baselines: dict[str, float] = field(default_factory=dict)
-    separator: str = " :"  # stands between source and target for a model that only continues text
-    start_token: bool = True  # whether such a model reads its start token first, if its tokenizer writes one
-    template: str = ""  # where a row's fields and the gap stand, to fill; see peft_edu.template_ids
     templates: dict[str, list[str]] = field(default_factory=dict)  # others that were written by hand, by relation
 
     @property
     def metric(self) -> str:
         """The key of `evaluate` that this task is judged by."""
-        return METRICS.get(self.kind) or ("slots" if "slots" in self.splits["train"][0] else "exact")
+        return METRICS.get(self.kind) or ("slots" if "slots" in self._some_rows()[0] else "exact")
 
     @property
     def candidates(self) -> list[str]:
         """The answers that a gap may have: all that some row has."""
+        if self.kind != "fill":
+            raise ValueError(f"{self.name} is of the kind {self.kind} and has no gap to fill")
         return sorted({row["answer"] for rows in self.splits.values() for row in rows})
+
+    def _some_rows(self) -> list[dict]:
+        """Those of the first split that has some, which is train as a rule."""
+        return next(filter(None, self.splits.values()), [{}])
 
     @property
     def head(self) -> dict:
@@ -98,19 +93,26 @@ class Task:
 
     def resplit(self, seed: int, by: str) -> "Task":
         """The same rows in splits of the same sizes, drawn anew; rows that share the field `by` stay together."""
+        whole_number("seed", seed, at_least=0)
         groups: dict[str, list[dict]] = {}
         for rows in self.splits.values():
             for row in rows:
-                groups.setdefault(row[by], []).append(row)
+                groups.setdefault(row.get(by), []).append(row)
+        sizes = {split: len({row.get(by) for row in rows}) for split, rows in self.splits.items()}
+        if None in groups or sum(sizes.values()) > len(groups):
+            raise ValueError(f"{self.name} cannot be split by {by!r}: each row needs it, and no value in two splits")
         drawn = iter(random.Random(seed).sample(list(groups.values()), len(groups)))
-        splits: dict[str, list[dict]] = {}
-        for split, rows in self.splits.items():
-            splits[split] = [row for _ in {row[by]: 0 for row in rows} for row in next(drawn)]
+        splits = {split: [row for _ in range(size) for row in next(drawn)] for split, size in sizes.items()}
         return replace(self, splits=splits)
 
     def rows(self, split: str, limit: int | None = None) -> list[dict]:
+        """The rows of a split, or the first of them."""
+        if limit is not None:
+            whole_number("limit", limit)
         if split not in self.splits:
             raise ValueError(f"{self.name} has no split {split!r}; it has {', '.join(self.splits)}")
+        if not self.splits[split]:
+            raise ValueError(f"{self.name} has no row in {split!r}")
         return self.splits[split][:limit]
 
     def as_text(self) -> "Task":
@@ -119,7 +121,7 @@ class Task:
         What is no label's name is a wrong answer. `exact`, the share of right texts, is then the accuracy.
         """
         if self.kind != "classify":
-            raise ValueError(f"{self.name} is text to text already: its rows have a source and a target")
+            raise ValueError(f"{self.name} is of the kind {self.kind}; the labels of classify can be written as text")
         splits = {
             split: [{"source": row["text"], "target": self.labels[row["label"]]} for row in rows]
             for split, rows in self.splits.items()
@@ -128,8 +130,13 @@ class Task:
 
     def as_fill(self, words: Sequence[str]) -> "Task":
         """The same rows, asking for a word in a gap that stands for the label: `words`, one a label, in their order."""
-        if self.kind != "classify" or len(words) != len(self.labels):
-            raise ValueError(f"{self.name} is of the kind {self.kind} with labels {self.labels}; the words are {words}")
+        words = list(words) if isinstance(words, (list, tuple)) else [words]
+        texts = [word for word in words if isinstance(word, str) and word]
+        if self.kind != "classify" or len(set(texts)) != len(words) or len(words) != len(self.labels):
+            raise ValueError(
+                f"{self.name} is of the kind {self.kind} with labels {self.labels}; the words are {words}, but must be "
+                "different texts, one for each label of a task to classify"
+            )
         splits = {
             split: [{**row, "answer": words[row["label"]]} for row in rows] for split, rows in self.splits.items()
         }
@@ -143,8 +150,10 @@ class Task:
         `limit` keeps the first rows only. Without `steps` it is one pass over the rows; with it, as many full batches
         as steps, pass after pass, each newly shuffled.
         """
-        encode = encoder(self, tokenizer)
-        return Batches([encode(row) for row in self.rows(split, limit)], tokenizer.pad_token_id, size, seed, steps)
+        self._check_tokenizer(tokenizer)
+        seq2seq = self.kind in ("fill", "generate") and reads_then_writes(tokenizer)
+        examples = [self.example(row, tokenizer, seq2seq) for row in self.rows(split, limit)]
+        return Batches(examples, tokenizer.pad_token_id, size, seed, steps)
 
     @torch.no_grad()
     def evaluate(self, model, tokenizer, split: str = "test", limit: int | None = None) -> dict:
@@ -163,34 +172,36 @@ class Task:
     @torch.no_grad()
     def answers(self, model, tokenizer, rows: Sequence[dict]) -> list:
         """What the model answers for each row: a label's name, the tags of its words, a candidate, or a text."""
+        if self.kind == "generate":
+            return self.generate(model, tokenizer, rows)
+        self._check(model, tokenizer, rows, COLUMNS[self.kind])
         with evaluating(model):
-            if self.kind == "generate":
-                return self.generate(model, tokenizer, rows)
-            return _choose(self, model, tokenizer, rows)
+            return choose(self, model, tokenizer, rows, self.candidates if self.kind == "fill" else self.labels)
 
     @torch.no_grad()
     def generate(self, model, tokenizer, rows: Sequence[dict], size: int = 50) -> list[str]:
         """What the model writes for each row: greedy, in batches padded on the left."""
-        limit = max(len(tokenizer(row["target"])["input_ids"]) for row in self.splits["train"]) + 2
-        prompts = [prompt(self, tokenizer, row) for row in rows]
-        texts = [""] * len(rows)
-        for chosen in by_length(prompts, size):
-            batch = padded([{"input_ids": prompts[i]} for i in chosen], tokenizer.pad_token_id, left=True)
-            width = batch["input_ids"].shape[1]
-            room = limit if seq2seq(tokenizer) else min(limit, tokenizer.model_max_length - width)
-            out = model.generate(
-                **{key: value.to(model.device) for key, value in batch.items()},
-                max_new_tokens=room,
-                do_sample=False,
-                # A row that has ended is filled with its end. With padding, transformers would miss the mask that it
-                # drops by itself where no row is padded.
-                pad_token_id=tokenizer.eos_token_id,
-                eos_token_id=tokenizer.eos_token_id,
-            )
-            written = out if seq2seq(tokenizer) else out[:, width:]
-            for i, text in zip(chosen, tokenizer.batch_decode(written, skip_special_tokens=True), strict=True):
-                texts[i] = text.strip()
-        return texts
+        whole_number("size", size)
+        self._check(model, tokenizer, rows, ("source",))
+        most = max(len(tokenizer(row["target"])["input_ids"]) for row in self._some_rows()) + 2
+        with evaluating(model):
+            return write(self, model, tokenizer, rows, most, size)
+
+    def _check(self, model, tokenizer, rows, needed: Sequence[str]) -> None:
+        self._check_tokenizer(tokenizer)
+        if not isinstance(model, torch.nn.Module):
+            raise TypeError(f"model is a {type(model).__name__}, but must be a network such as backbone(...) gives")
+        listed = isinstance(rows, (list, tuple)) and all(isinstance(row, dict) for row in rows)
+        if not listed or not all(row.keys() >= set(needed) for row in rows):
+            expected = f"a list of dicts with {' and '.join(needed)}, such as data.rows('test')"
+            raise TypeError(f"{self.name}: rows is {rows!r:.60}, but must be {expected}")
+
+    def _check_tokenizer(self, tokenizer) -> None:
+        if not isinstance(tokenizer, PreTrainedTokenizerBase):
+            raise TypeError(f"tokenizer is a {type(tokenizer).__name__}, but must be the one that backbone(...) gives")
+        for needed in ("pad_token", "eos_token") if self.kind == "generate" else ("pad_token",):
+            if getattr(tokenizer, needed) is None:
+                raise ValueError(f"{self.name} needs a tokenizer with {needed}, and this one has none")
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{len(rows):,} {split}" for split, rows in self.splits.items())
@@ -200,7 +211,11 @@ class Task:
             lines.append(f"labels: {', '.join(self.labels)}")
         known = "".join(f"; {name} {value:.3f}" for name, value in self.baselines.items())
         lines.append(f"metric: {self.metric}{known}")
-        return "\n".join(lines + ["for example"] + [f"  {self._shown(row)}" for row in self.splits["train"][:3]])
+        lines += ["for example", *(f"  {self._shown(row)}" for row in self._some_rows()[:3])]
+        # What steers a terminal is no part of a text: a file may hold it.
+        return re.sub(
+            "[\0-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", "\N{REPLACEMENT CHARACTER}", "\n".join(lines)
+        )
 
     def _shown(self, row) -> str:
         if self.kind == "classify":
@@ -209,58 +224,11 @@ class Task:
         if self.kind == "tag":
             return tagged(row["words"], [self.labels[tag] for tag in row["tags"]])
         if self.kind == "fill":
-            return f"{', '.join(value for key, value in row.items() if key != 'answer')}  ->  {row['answer']}"
+            fields = ", ".join(str(value) for key, value in row.items() if key not in ("answer", "label"))
+            return f"{fields}  ->  {row['answer']}"
         return f"{shorten(row['source'], 90)}  ->  {shorten(row['target'], 90)}"
 
 
 def tagged(words: Sequence[str], tags: Sequence[str]) -> str:
     """A sentence with its tags: 'The soup[PRAISED] was good .'"""
     return " ".join(word if tag == "O" else f"{word}[{tag}]" for word, tag in zip(words, tags, strict=True))
-
-
-def _choose(data: Task, model, tokenizer, rows) -> list:
-    """For each row the likeliest label, or tags, or candidate."""
-    encode = encoder(data, tokenizer)
-    examples = [encode(row) for row in rows]
-    names = data.candidates if data.kind == "fill" else data.labels
-    ids = [answer_id(tokenizer, name) for name in names] if data.kind == "fill" else None
-    chosen: list = [None] * len(rows)
-    for place in by_length([example["input_ids"] for example in examples], 100):
-        batch = padded([examples[i] for i in place], tokenizer.pad_token_id)
-        batch = {key: value.to(model.device) for key, value in batch.items()}
-        asked = batch["labels"] != IGNORE
-        if not (data.kind == "fill" and seq2seq(tokenizer)):  # which writes what the labels ask for
-            del batch["labels"]
-        logits = model(**batch).logits
-        if data.kind == "fill":
-            if not seq2seq(tokenizer) and tokenizer.mask_token is None:
-                logits, asked = logits[:, :-1], asked[:, 1:]  # a decoder says the next word
-            logits = logits[asked][:, ids]
-        elif logits.dim() != asked.dim() + 1 or logits.shape[-1] != len(names):
-            what = {"classify": "the text", "tag": "each token"}[data.kind]
-            raise ValueError(
-                f"{data.name} needs a model that gives {what} a score for each of its {len(names)} labels; this one "
-                f'gives {tuple(logits.shape)}. Build it with backbone(..., head="{data.kind}", labels=...)'
-            )
-        for i, best, real in zip(place, logits.argmax(-1).cpu(), asked.cpu(), strict=True):
-            chosen[i] = [names[each] for each in best[real]] if data.kind == "tag" else names[best]
-    return chosen
-
-
-def _label_names(splits, place, column: str) -> list[str]:
-    """The labels of the rows that a model may learn from: of one file all, of a folder those of its train file."""
-    seen = splits.values() if place.is_file() else [splits["train"]]
-    values = [row[column] for rows in seen for row in rows]
-    names = {str(each) for value in values for each in (value if column == "tags" else [value])}
-    return sorted(names, key=lambda name: (name != "O", not name.isdigit(), int(name) if name.isdigit() else 0, name))
-
-
-def _numbered(rows, column: str, numbers: dict[str, int], place: str) -> list[dict]:
-    def number(name) -> int:
-        if str(name) not in numbers:
-            raise ValueError(f"{place}: unknown {column.removesuffix('s')} {name!r}; known are {', '.join(numbers)}")
-        return numbers[str(name)]
-
-    return [
-        {**row, column: list(map(number, row[column])) if column == "tags" else number(row[column])} for row in rows
-    ]
