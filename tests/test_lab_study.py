@@ -122,7 +122,7 @@ def test_a_method_with_a_template_fills_the_gap_and_another_is_asked_as_people_a
     assert run.data.template == run.data.templates["employer"][-1]
 
 
-@pytest.mark.parametrize("task", sweep.STUDIES)
+@pytest.mark.parametrize("task", ROWS)
 def test_the_stored_study_is_complete(task):
     runs = stored(task)
     found = set(runs[sweep.KEY].itertuples(index=False, name=None))

@@ -101,11 +101,8 @@ ROWS["ladder"] = {
 # P-tuning with its nine pseudo tokens where the paper puts them, and all in front.
 AROUND = "[P] [P] [P] {subject} [P] [P] [P] [MASK] [P] [P] [P]"
 IN_FRONT = "[P] [P] [P] [P] [P] [P] [P] [P] [P] {subject} [MASK]"
-ASKED = {
-    **{kind: PTuning(AROUND, kind) for kind in ("lstm", "mlp", "none")},
-    "in front": PTuning(IN_FRONT, "lstm"),
-    "joint": PTuning(AROUND, "lstm", joint=True),
-}
+ASKED = {kind: PTuning(AROUND, kind) for kind in ("lstm", "mlp", "none")}
+ASKED |= {"in front": PTuning(IN_FRONT, "lstm"), "joint": PTuning(AROUND, "lstm", joint=True)}
 ROWS["facts"] = {
     f"{relation} {name}{few}": Row(method, relation=relation, limit=limit)
     for relation in ("birthplace", "employer", "language")
@@ -121,10 +118,9 @@ def compared(problem: Problem, methods: dict[str, Method], relation: str = "") -
     """A row for each method. Beside a method the head has its own rate; a prefix begins as a text of the corpus."""
     rows = {}
     for name, method in methods.items():
-        headed = problem in HEADED and not isinstance(method, HeadOnly | PTuning)
+        rate = HEAD if problem in HEADED and not isinstance(method, HeadOnly | PTuning) else None
         words = NOTE if type(method) is PrefixTuning else ()
-        row = Row(method, head_lr=HEAD if headed else None, words=words, relation=relation, problem=problem)
-        rows[f"{problem.task} {name}"] = row
+        rows[f"{problem.task} {name}"] = Row(method, head_lr=rate, words=words, relation=relation, problem=problem)
     return rows
 
 
@@ -135,12 +131,12 @@ def prompts(deep: tuple[int, ...], shallow: tuple[int, ...] = ()) -> dict[str, M
 # Prompts in every layer beside prompts at the input.
 ENDS = {"head only": HeadOnly(), "full": FullFineTuning()}
 MLP = {"MLP": PTuningV2(8, hidden=128)}
-TOP = {"top 1": (3,), "top 2": (2, 3), "top 3": (1, 2, 3), "bottom 1": (0,), "bottom 2": (0, 1), "bottom 3": (0, 1, 2)}
-LAYERS = {name: PTuningV2(4, layers=layers) for name, layers in TOP.items()}
+TOP = {f"top {n}": PTuningV2(4, layers=(1, 2, 3)[-n:]) for n in (1, 2, 3)}
+BOTTOM = {f"bottom {n}": PTuningV2(4, layers=(0, 1, 2)[:n]) for n in (1, 2, 3)}
 RUNGS = ("w24-seed0", "w40-seed0", "w64-seed0", "w128-seed0")
 ON_RUNGS = {"full": FullFineTuning(), "deep": PTuningV2(8), "shallow": PromptTuning(20)}
 ROWS["deep"] = {
-    **compared(REVIEWS, ENDS | prompts((1, 2, 4, 8, 20), (8, 16, 32, 64)) | LAYERS | MLP),
+    **compared(REVIEWS, ENDS | prompts((1, 2, 4, 8, 20), (8, 16, 32, 64)) | TOP | BOTTOM | MLP),
     **compared(TOPICS, ENDS | prompts((1, 4, 8, 20)) | MLP),
     **compared(OWNERS, ENDS),
     "owners from scratch": Row(FullFineTuning(), pretrained=False, head_lr=HEAD, problem=OWNERS),

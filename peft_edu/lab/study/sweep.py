@@ -56,14 +56,12 @@ GRIDS = {  # for a row, or for all rows of a method: its rates, and its steps, i
         "from scratch": ((1e-3, 2e-3), (300,)),
         "FullFineTuning": ((1e-3, 2e-3), (75, 150)),
         "LoRA": ((1e-2, 2e-2, 4e-2), (75, 150)),
-        "PrefixTuning": ((0.1, 0.3), (150,)),
-        **{f"prefix p={p}": ((0.1, 0.3, 0.6), (150,)) for p in (1, 2, 5, 10, 20)},
-        **{f"prefix p={p}, 2x": ((0.1, 0.3), (300,)) for p in (1, 2, 5, 10, 20)},
-        "prefix p=20, random": ((0.1, 0.3), (300,)),
+        **{f"prefix p={p}": ((0.1, 0.3, 0.6), ()) for p in (1, 2, 5, 10, 20)},
         "prefix p=20, MLP": ((5e-3, 1e-2), (300,)),
+        **{row: ((0.1, 0.3), (300,)) for row in ROWS["tables"] if "2x" in row or row.endswith("random")},
         **{f"full, n={n}": ((5e-4, 1e-3), (75,)) for n in (25, 100)},
-        "PromptTuning": ((0.1, 0.3), (300,)),
-        "prompt p=20": ((0.1, 0.3), (150,)),
+        "PrefixTuning": ((0.1, 0.3), ()),
+        "PromptTuning": ((0.1, 0.3), ()),
     },
     "ladder": {
         row: ((1e-3, 3e-3) if row.endswith("full") else (0.1, 0.3), (100,) if QUICK.match(row) else (100, 400))
@@ -92,7 +90,6 @@ GRIDS = {  # for a row, or for all rows of a method: its rates, and its steps, i
     "few": EACH,
     "facts": {row: (FACT_RATES[row.partition(" ")[2].removesuffix(", n=5")], (20, 40)) for row in ROWS["facts"]},
 }
-STUDIES = tuple(ROWS)
 KEY = ["row", "seed", "lr", "steps"]
 Point = tuple[str, int, float, int]
 
@@ -102,8 +99,8 @@ def candidates(study: str) -> list[Point]:
     found = []
     for name, row in ROWS[study].items():
         rates, steps = grids.get(name) or grids[type(row.method).__name__]
-        usual = STEPS.get(problem_of(study, row).task, 150)
-        found += [(name, SEEDS[0], *chosen) for chosen in product(rates, steps or (usual,))]
+        steps = steps or (STEPS.get(problem_of(study, row).task, 150),)
+        found += [(name, SEEDS[0], *chosen) for chosen in product(rates, steps)]
     return found
 
 
@@ -184,10 +181,10 @@ def write(path: Path, study: str, lines: list[dict]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m peft_edu.lab.study.sweep", description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", choices=[[], *STUDIES], default=[], metavar="study", help="default: all")
+    parser.add_argument("names", nargs="*", choices=[[], *ROWS], default=[], metavar="study", help="default: all")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     arguments = parser.parse_args()
-    run(arguments.names or list(STUDIES), data_path("results"), arguments.jobs)
+    run(arguments.names or list(ROWS), data_path("results"), arguments.jobs)
 
 
 if __name__ == "__main__":
