@@ -52,3 +52,9 @@ def test_a_classifier_on_request():
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(ValueError, match="no architecture 'gpt5'; there are: bert-base, .*t5-v1.1-xxl"):
         architecture("gpt5")
+
+
+@pytest.mark.parametrize("labels", [0, -1, "x", 1.5, True, 10**7])
+def test_labels_are_a_number_of_them(labels):
+    with pytest.raises(ValueError, match="labels is .* but must be "):
+        architecture("bert-base", labels)

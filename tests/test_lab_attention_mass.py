@@ -36,3 +36,15 @@ def test_there_must_be_a_prefix():
         prefix_mass(PrefixTuning(2, hidden=0).attach(random_model("t5")), {})
     with pytest.raises(ValueError, match="has no prefix to watch: attach PrefixTuning first"):
         prefix_mass(LoRA(2).attach(gpt2()), {"input_ids": ids, "attention_mask": ids})
+
+
+def test_the_text_must_be_there():
+    model, ids = PrefixTuning(2, hidden=0).attach(gpt2()), torch.ones(1, 2, dtype=torch.long)
+    for batch in ({"input_ids": ids}, {"input_ids": ids, "attention_mask": torch.zeros_like(ids)}):
+        with pytest.raises(ValueError, match="the batch needs an attention_mask that is 1 for the text's tokens"):
+            prefix_mass(model, batch)
+    for batch in (None, [{"input_ids": ids, "attention_mask": ids}]):
+        with pytest.raises(TypeError, match="the batch is a .* but must be one of task"):
+            prefix_mass(model, batch)
+    with pytest.raises(TypeError, match="the model is a NoneType"):
+        prefix_mass(None, {"input_ids": ids, "attention_mask": ids})

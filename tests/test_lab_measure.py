@@ -16,7 +16,9 @@ from peft_edu.lab import (
     pretraining_figure,
     pretraining_log,
     self_check,
+    training_memory,
 )
+from peft_edu.lab.measure import cost
 
 TEXT = "the food was good"
 
@@ -66,6 +68,98 @@ def test_models_take_turns_and_each_gets_a_time():
     assert set(times) == {"a", "b"} and all(0 < seconds < 5 for seconds in times.values())
 
 
+def test_the_first_fifth_of_the_rounds_is_cold_and_left_out(monkeypatch):
+    """Ten rounds that take 90, 80, 1, 2, ... 8 seconds by a clock that is set: the median of the last eight."""
+    lasts = [90, 80, *range(1, 9)]
+    ticks = iter(tick for i, seconds in enumerate(lasts) for tick in (1000 * i, 1000 * i + seconds))
+    monkeypatch.setattr(cost.time, "perf_counter", lambda: next(ticks))
+    assert median_times({"a": random_model("gpt2")}, language_batch(), rounds=10) == {"a": 4.5}
+
+
+def test_measuring_is_done_in_eval_and_leaves_the_mode_alone():
+    model, tokenizer = random_model("gpt2").train(), word_tokenizer()
+    tokenizer.mask_token = None
+    seen = []
+    model.transformer.drop.register_forward_hook(lambda module, *_: seen.append(module.training))
+    losses = {language_loss(model, tokenizer, [TEXT]) for _ in range(3)}
+    median_times({"a": model}, language_batch(), rounds=2)
+    assert len(losses) == 1 and seen == [False] * 5 and model.training and model.transformer.drop.training
+
+
+class Elsewhere(torch.nn.Module):
+    """Says that it is on the meta device, and remembers where its batch was."""
+
+    def __init__(self):
+        super().__init__()
+        self.device, self.was = torch.device("meta"), []
+
+    def forward(self, **batch):
+        self.was += [tensor.device.type for tensor in batch.values()]
+
+
+def test_the_batch_goes_where_the_model_is():
+    model = Elsewhere()
+    forward_operations(model, language_batch())
+    median_times({"a": model}, language_batch(), rounds=1)
+    assert model.was == ["meta"] * 4
+
+
+def test_adamw_keeps_two_numbers_beside_each_gradient():
+    memory = training_memory(1000, 10)
+    assert (memory.weights, memory.gradients, memory.moments, memory.optimizer) == (4000, 40, 80, 120)
+    assert training_memory(1000, 0, bytes_each=2).optimizer == 0
+    assert repr(training_memory(1000, 10)) == "4 kB weights, 40 bytes gradients, 80 bytes moments"
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ((-1, 0), "total is -1"),
+        ((0, 0), "total is 0"),
+        ((float("nan"), 1), "total is nan"),
+        (("x", 1), "total is 'x'"),
+        ((None, None), "total is None"),
+        ((1, 5), "trainable is 5, but must be at most total, 1"),
+        ((1, -1), "trainable is -1"),
+        ((1, 1, 0), "bytes_each is 0"),
+        ((1, 1, -4), "bytes_each is -4"),
+    ],
+)
+def test_memory_is_of_numbers_that_there_can_be(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        training_memory(*wrong)
+
+
+@pytest.mark.parametrize("measure", [backward_cost, forward_operations, lambda model, b: median_times({"a": model}, b)])
+def test_what_is_measured_is_a_model_with_one_batch(measure):
+    for model in (None, 5, {"a": 1}):
+        with pytest.raises(TypeError, match="the model is a"):
+            measure(model, language_batch())
+    for batch in (None, [language_batch()], {"input_ids": [1, 2]}):
+        with pytest.raises(TypeError, match="the batch is a .* but must be one of task"):
+            measure(random_model("gpt2"), batch)
+
+
+def test_a_backward_pass_needs_labels_and_something_to_train():
+    ids = language_batch()["input_ids"]
+    with pytest.raises(ValueError, match="there is no backward pass"):
+        backward_cost(random_model("gpt2"), {"input_ids": ids})
+    with pytest.raises(ValueError, match="there is no backward pass"):
+        backward_cost(random_model("gpt2").requires_grad_(False), language_batch())
+
+
+@pytest.mark.parametrize("rounds", [0, -1, "5", None, 2.5])
+def test_rounds_are_counted_from_one(rounds):
+    with pytest.raises(ValueError, match="rounds is .* but must be a whole number from 1 on"):
+        median_times({"a": random_model("gpt2")}, language_batch(), rounds=rounds)
+
+
+def test_models_come_with_their_names():
+    for models in (None, random_model("gpt2"), [random_model("gpt2")]):
+        with pytest.raises(TypeError, match="models is a .* but must be names and models"):
+            median_times(models, language_batch())
+
+
 def test_the_loss_on_text_is_the_models_own():
     model, tokenizer = random_model("gpt2").eval(), word_tokenizer()
     tokenizer.mask_token = None
@@ -88,6 +182,43 @@ def test_the_old_text_is_asked_of_the_body():
     assert loss_on_old_text(classifier, "tiny-bert", 20) > before + 0.1
     with pytest.raises(ValueError, match="was not made from tiny-gpt2: it has no h.0.attn"):
         loss_on_old_text(classifier, "tiny-gpt2")
+    with pytest.raises(ValueError, match="GPT2LMHeadModel was not made from tiny-gpt2: it has no .* of this shape"):
+        loss_on_old_text(random_model("gpt2"), "tiny-gpt2")  # a smaller one
+    with pytest.raises(TypeError, match="the model is a NoneType"):
+        loss_on_old_text(None, "tiny-gpt2")
+
+
+@pytest.mark.parametrize("name", ["nope", None, "", "../tasks/reviews", 5, "early/tiny-bert-2500"])
+def test_held_out_text_is_that_of_a_bundled_model(name):
+    with pytest.raises(ValueError, match="name is .* but must be one of 'tiny-bert', 'tiny-gpt2', 'tiny-t5'"):
+        held_out(name)
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1.5, "2"])
+def test_a_limit_leaves_something(limit):
+    with pytest.raises(ValueError, match="limit is "):
+        held_out("tiny-bert", limit)
+    with pytest.raises(ValueError, match="limit is "):
+        loss_on_old_text(random_model("gpt2"), "tiny-gpt2", limit)
+
+
+@pytest.mark.parametrize("texts", ["one text", [], [None], None, 5])
+def test_the_loss_is_of_a_list_of_texts(texts):
+    with pytest.raises(TypeError, match="texts is .* but must be a list of texts"):
+        language_loss(random_model("gpt2"), word_tokenizer(), texts)
+
+
+def test_a_loss_that_there_is_not_is_told():
+    tokenizer = word_tokenizer()
+    with pytest.raises(ValueError, match="the texts are too short"):
+        language_loss(random_model("bert"), tokenizer, ["the food"])  # every sixth token, and the fourth is the first
+    with pytest.raises(ValueError, match="T5ForConditionalGeneration reads one text and writes another"):
+        language_loss(random_model("t5"), tokenizer, [TEXT])
+    with pytest.raises(ValueError, match="BertForTokenClassification has no language-model head"):
+        language_loss(random_model("bert", labels=2), tokenizer, [TEXT])
+    tokenizer.mask_token = None
+    with pytest.raises(ValueError, match="the texts are too short"):
+        language_loss(random_model("gpt2"), tokenizer, ["food", "good"])
 
 
 def test_padding_is_no_text():
@@ -119,8 +250,9 @@ def test_the_pretraining_log_names_what_there_is(tmp_path, monkeypatch):
     assert list(log.polarity) == [0.5, 0.9, 0.8]
     left, right = pretraining_figure(log).axes
     assert right.get_legend_handles_labels()[1] == ["polarity"] and len(left.lines) == 2
-    with pytest.raises(ValueError, match="no pretraining log of 'other'; there are logs of known"):
-        pretraining_log("other")
+    for other in ("other", None, 5, "", "../models/known"):
+        with pytest.raises(ValueError, match=f"no pretraining log of {other!r}; there are logs of known"):
+            pretraining_log(other)
 
 
 def test_the_installation_is_checked_line_by_line(capsys, monkeypatch):

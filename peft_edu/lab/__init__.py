@@ -1,8 +1,5 @@
 """What the notebooks need beside the methods: models, tasks, pictures, widgets, predictions, checks."""
 
-import logging
-import warnings
-
 from peft_edu.lab import exercises  # noqa: F401 (importing them is what puts them on the list of `check`)
 from peft_edu.lab.exercises.check import check
 from peft_edu.lab.figures import plots
@@ -29,13 +26,6 @@ from peft_edu.lab.widgets.predict import predict
 from peft_edu.lab.widgets.sliders import BottleneckCard, DepthCard, FreezingCard, PrefixCard, PromptCard, RankCard
 from peft_edu.lab.widgets.taxonomy import TaxonomyCard
 from peft_edu.lab.widgets.template import TemplateCard
-
-# HF peft 0.21 asks transformers 5.23 for a name that is going to change: nothing that a learner can mend.
-warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
-# transformers 5.23 finds no loss by GPT-2's class name, says so, and takes the right one.
-logging.getLogger("transformers.modeling_utils").addFilter(
-    lambda record: not record.getMessage().startswith("`loss_type=None` was set")
-)
 
 __all__ = [
     "NOTE",

@@ -19,10 +19,13 @@ from dataclasses import dataclass
 from statistics import median
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
+
+from peft_edu.anatomy import evaluating
+from peft_edu.checks import number, whole_number
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,22 @@ class BackwardCost:
     kept: int  # bytes of activations that forward keeps for backward
 
 
+def on_device(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The batch where the model is. An error where one of the two is something else."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"the model is a {type(model).__name__}, but must be one that `backbone` gives")
+    if not isinstance(batch, Mapping) or not all(isinstance(each, Tensor) for each in batch.values()):
+        raise TypeError(
+            f"the batch is a {type(batch).__name__}, but must be one of task(...).batches(...): names and tensors"
+        )
+    return {name: each.to(model.device) for name, each in batch.items()}
+
+
 def backward_cost(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> BackwardCost:
     """Count one backward pass. The same on every machine, unlike seconds."""
+    batch = on_device(model, batch)
+    if "labels" not in batch or not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError("there is no backward pass: the batch needs labels, and the model something to train")
     activations: dict[int, int] = {}
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
 
@@ -52,6 +69,7 @@ def backward_cost(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Backwa
 
 def forward_operations(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> int:
     """Count one forward pass."""
+    batch = on_device(model, batch)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         model(**batch)
     return counter.get_total_flops()
@@ -62,12 +80,17 @@ def median_times(
     models: Mapping[str, PreTrainedModel], batch: Mapping[str, Tensor], rounds: int = 60
 ) -> dict[str, float]:
     """Median seconds of a forward pass. The models take turns, so that a busy moment meets all of them."""
+    whole_number("rounds", rounds)
+    if not isinstance(models, Mapping):
+        raise TypeError(f"models is a {type(models).__name__}, but must be names and models: {{'base': model}}")
+    batches = {name: on_device(model, batch) for name, model in models.items()}
     seconds: dict[str, list[float]] = {name: [] for name in models}
     for _ in range(rounds):
         for name, model in models.items():
-            start = time.perf_counter()
-            model(**batch)
-            seconds[name].append(time.perf_counter() - start)
+            with evaluating(model):
+                start = time.perf_counter()
+                model(**batches[name])
+                seconds[name].append(time.perf_counter() - start)
     return {name: median(times[len(times) // 5 :]) for name, times in seconds.items()}  # without the first, cold rounds
 
 
@@ -91,6 +114,9 @@ class Memory:
 
 def training_memory(total: int, trainable: int, bytes_each: int = 4) -> Memory:
     """For AdamW, with all numbers in one format: 4 bytes for float32."""
+    for name, value, least in (("total", total, 1), ("trainable", trainable, 0), ("bytes_each", bytes_each, 1)):
+        whole_number(name, value, least)
+    number("trainable", trainable, f"at most total, {total}", lambda trainable: trainable <= total)
     return Memory(total * bytes_each, trainable * bytes_each, 2 * trainable * bytes_each)
 
 

@@ -67,6 +67,8 @@ def paper_counts(method: str) -> pd.DataFrame:
 
     A name that is none may be a part of some: "adapter" gives all kinds of adapters, each with its own name.
     """
+    if not isinstance(method, str):
+        raise TypeError(f"method is {method!r}, but must be a method's name")
     rows = published()
     found = rows[rows.method == method]
     if found.empty:

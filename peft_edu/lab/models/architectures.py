@@ -10,6 +10,8 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
+from peft_edu.checks import number, whole_number
+from peft_edu.lab.models.backbones import LABELS
 from peft_edu.lab.paths import data_path
 
 ENCODERS = ("bert", "roberta", "deberta-v2")
@@ -27,6 +29,9 @@ def architecture(name: str, labels: int | None = None) -> transformers.PreTraine
     """
     if name not in architectures():
         raise ValueError(f"no architecture {name!r}; there are: {', '.join(architectures())}")
+    if labels is not None:
+        whole_number("labels", labels)
+        number("labels", labels, f"at most {LABELS:,}", lambda labels: labels <= LABELS)
     sizes = json.loads(data_path("architectures", f"{name}.json").read_text(encoding="utf-8"))["config"]
     config = AutoConfig.for_model(**sizes)
     with torch.device("meta"):

@@ -198,10 +198,10 @@ def _keep_head(place: Path, model, own: list[str], saved_as) -> None:
 
 def _fit_tokenizer(place: Path, tokenizer, model):
     """What batches rely on: words, something to pad with, a length that the model can read, and the kind of model."""
-    last, rows = max(tokenizer.get_vocab().values(), default=0), model.get_input_embeddings().num_embeddings
-    if len(tokenizer) <= len(tokenizer.all_special_ids):
+    vocabulary, rows = tokenizer.get_vocab(), model.get_input_embeddings().num_embeddings
+    if not any(letter.isalnum() for word in vocabulary.keys() - tokenizer.all_special_tokens for letter in word):
         raise ValueError(f"{place} holds no tokenizer with words: tokenizer.save_pretrained(folder) writes it there")
-    if last >= rows:
+    if (last := max(vocabulary.values())) >= rows:
         mend = "model.resize_token_embeddings(len(tokenizer)), then save both"
         raise ValueError(f"the tokenizer in {place} has ids up to {last}, the model's embedding {rows} rows: {mend}")
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token

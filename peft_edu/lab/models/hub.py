@@ -5,7 +5,7 @@ from pathlib import Path
 from queue import Empty, Queue
 from urllib.request import getproxies
 
-from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
+from huggingface_hub import HfApi, constants, hf_hub_download
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import tqdm
 
@@ -34,7 +34,7 @@ def fetch(name: str) -> Path:
     if isinstance(came, Path):
         return came
     try:
-        return Path(snapshot_download(name, local_files_only=True))
+        return Path(hf_hub_download(name, "config.json", local_files_only=True)).parent
     except Exception as missing:
         raise ConnectionError(f"the Hugging Face hub ({constants.ENDPOINT}) {_in_words(came)}") from missing
 
@@ -47,11 +47,10 @@ def _download(name: str, said: Queue) -> None:
 
     constants.DOWNLOAD_CHUNK_SIZE = 2**16  # a sign of life for each: on a slow line 10 MB would look like silence
     try:
-        files = [each.rfilename for each in HfApi().model_info(name).siblings]
-        config = hf_hub_download(name, "config.json", tqdm_class=Watched)
-        for file in files:
-            if "/" not in file and file.endswith(ENDINGS):
+        for file in [each.rfilename for each in HfApi().model_info(name).siblings]:
+            if "/" not in file and file.endswith(ENDINGS) and file != "config.json":
                 hf_hub_download(name, file, tqdm_class=Watched)
+        config = hf_hub_download(name, "config.json", tqdm_class=Watched)  # the last: where it lies all others do
         said.put(Path(config).parent)
     except Exception as error:
         said.put(error)

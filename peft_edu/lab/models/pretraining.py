@@ -7,12 +7,10 @@ from peft_edu.lab.paths import bundled, data_path
 
 def pretraining_log(name: str) -> pd.DataFrame:
     """A line for each probed state of each seed: tokens seen, losses, and the share of right answers of each probe."""
-    path = data_path("models", name, "probes.csv")
-    if not path.is_file():
-        raise ValueError(
-            f"no pretraining log of {name!r}; there are logs of {', '.join(bundled('models', 'probes.csv'))}"
-        )
-    return pd.read_csv(path)
+    logs = bundled("models", "probes.csv")
+    if name not in logs:
+        raise ValueError(f"no pretraining log of {name!r}; there are logs of {', '.join(logs)}")
+    return pd.read_csv(data_path("models", name, "probes.csv"))
 
 
 def ladder() -> pd.DataFrame:
