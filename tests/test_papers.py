@@ -5,12 +5,14 @@
 
 import re
 
+import pandas as pd
 import pytest
 
 from peft_edu import FullFineTuning, LoRA, count
 from peft_edu.anatomy import blocks
 from peft_edu.lab import architecture, paper_counts
 from peft_edu.lab.measure.papers import METHODS, published, recount
+from peft_edu.lab.paths import data_path
 
 ROWS = [row for _, row in published().iterrows()]
 
@@ -43,7 +45,31 @@ def test_the_encoder_alone():
 
 
 def test_every_method_that_has_published_counts_is_recomputed():
-    assert {row.method for row in ROWS} == set(METHODS) and len(ROWS) == 31
+    assert {row.method for row in ROWS} == set(METHODS) and len(ROWS) == 39
+
+
+def test_methods_that_are_still_to_come_are_counted_by_their_equations():
+    """On Llama-3.2-3B, with LoRA's r (in + out) a map: DoRA adds a magnitude to each output, LoRA-FA trains B alone,
+    VeRA a vector of r and one of the outputs, IA3 a factor for each key, value and hidden unit of the MLP."""
+    config = architecture("Llama-3.2-3B").config
+    query, mlp, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
+    value = config.num_key_value_heads * config.head_dim
+    outputs = query + value
+    equations = {
+        "dora": layers * (32 * (2 * query + outputs) + outputs),
+        "lora-fa": layers * 32 * outputs,
+        "vera": layers * (2 * 256 + outputs),
+        "ia3": layers * (2 * value + mlp),
+    }
+    rows = pd.read_csv(data_path("papers.csv"))
+    later = rows[~rows.method.isin(METHODS)]
+    assert dict(zip(later.method, later.trainable, strict=True)) == equations
+
+
+@pytest.mark.parametrize("method", [None, 5, ["lora"]])
+def test_a_method_is_asked_for_by_its_name(method):
+    with pytest.raises(TypeError, match="but must be a method's name"):
+        paper_counts(method)
 
 
 def test_a_lesson_shows_the_counts_beside_the_print():
