@@ -23,7 +23,7 @@ CHECKSUMS = Path(__file__).with_name("checksums.json")
 
 def make_corpora(work: Path = WORK) -> dict[str, Path]:
     """Write both mixes and check that they are the corpora that the tokenizers and weights rest on."""
-    frozen = json.loads(CHECKSUMS.read_text())
+    frozen = json.loads(CHECKSUMS.read_text())["whole"]
     paths = {mix: work / f"{mix}.txt" for mix in corpus.SHARES}
     for mix, path in paths.items():
         if not path.exists() or corpus.checksum(path) != frozen[mix]:
@@ -79,14 +79,22 @@ def main() -> None:
     commands.add_parser("data", help="corpora, tokenizers and tasks, byte for byte")
     models = commands.add_parser("pretrain", help="the weights; hours, resumable")
     every = [*pretrain.RECIPES, *pretrain.LADDER, *pretrain.EARLY]
-    models.add_argument("names", nargs="*", default=every, help="recipes (default: all)")
+    models.add_argument("names", nargs="*", help=f"of {', '.join(every)} (default: all)")
     models.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     models.add_argument("--compile", action="store_true", help="up to twice as fast; needs a C++ compiler")
     arguments = parser.parse_args()
-    if arguments.command == "data":
-        make_data()
-    else:
-        make_models(arguments.names, arguments.seeds, arguments.compile)
+    if arguments.command == "pretrain":
+        if unknown := [name for name in arguments.names if name not in every]:
+            parser.error(f"no recipe {', '.join(unknown)}; there are {', '.join(every)}")
+        if min(arguments.seeds) < 0:
+            parser.error(f"a seed is a whole number from 0 on, not {min(arguments.seeds)}")
+    try:
+        if arguments.command == "data":
+            make_data()
+        else:
+            make_models(arguments.names or every, arguments.seeds, arguments.compile)
+    except OSError as error:
+        parser.error(f"{error}. PEFT_EDU_WORK may name another work folder than {WORK}")
 
 
 if __name__ == "__main__":

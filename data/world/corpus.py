@@ -46,14 +46,15 @@ SHARES = {
 }
 
 
-def write(mix: str, path: Path, size: int = SIZE) -> None:
-    """Write `size` documents, a line each: kind, tab, text. The same code gives the same bytes."""
+def write(mix: str, path: Path, stop: int = SIZE) -> None:
+    """Write the mix, or its first documents, a line each: kind, tab, text. The same code gives the same bytes."""
     r = Random(f"peft_edu {mix}")
     kinds, weights = zip(*SHARES[mix].items(), strict=True)
+    drawn = r.choices(kinds, weights, k=SIZE)[:stop]  # all are drawn: the words of the first depend on it
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".part")
     with unfinished.open("w", encoding="utf-8", newline="\n") as file:
-        for kind in tqdm(r.choices(kinds, weights, k=size), desc=f"{mix} corpus", unit="doc", mininterval=2):
+        for kind in tqdm(drawn, desc=f"{mix} corpus", unit="doc", mininterval=2):
             file.write(f"{kind.__name__}\t{kind(r)}\n")
     unfinished.rename(path)
 

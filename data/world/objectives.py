@@ -57,6 +57,8 @@ def build_gpt2(tokenizer: Tokenizer, width: int = 128, layers: int = 4, heads: i
 def packed_rows(tokenizer: Tokenizer, documents: Documents, seed: int, size: int = 12) -> Iterator[dict]:
     """Documents end to end, cut into rows of POSITIONS tokens, in another order in each epoch."""
     encoded = tokenizer([text for _, text in documents]).input_ids
+    if (length := sum(map(len, encoded))) < size * POSITIONS:
+        raise ValueError(f"{length} tokens; a batch takes {size * POSITIONS}")
     generator = torch.Generator().manual_seed(seed)
     while True:
         order = torch.randperm(len(encoded), generator=generator)

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoModelForPreTraining, PreTrain
 
 from peft_edu.lab import pretraining_figure
 from peft_edu.lab.figures import style
+from peft_edu.lab.figures.pretraining import NOT_PROBES
 
 from .pretrain import RECIPES, Recipe
 from .probes import GATES, missed
@@ -159,4 +160,4 @@ License: Apache-2.0. It knows a world that does not exist, and nothing of ours: 
 
 
 def probes_of(log: pd.Series) -> list[str]:
-    return [name for name in log.index if name not in ("seed", "step", "tokens", "minutes", "loss", "held_out_loss")]
+    return [name for name in log.index if name not in NOT_PROBES]
