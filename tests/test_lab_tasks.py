@@ -189,7 +189,9 @@ def test_a_method_with_a_template_asks_with_it(reviews):
     method, gaps = PTuning("[P] {text} [P] [MASK]"), reviews.as_fill(["poor", "fine"])
     assert gaps.asked_by(method).template == method.template and gaps.template == ""
     assert reviews.asked_by(LoRA()) is reviews
-    with pytest.raises(ValueError, match=r"PTuning asks with .* opinions is of the kind classify .*as_fill"):
+    with pytest.raises(
+        ValueError, match="kind classify, but must be of the kind fill: the template of PTuning asks .*as_fill"
+    ):
         reviews.asked_by(method)
 
 
@@ -198,7 +200,7 @@ def test_labels_can_be_written_as_text(reviews):
     assert as_text.kind == "generate" and as_text.metric == "exact" and as_text.splits.keys() == reviews.splits.keys()
     for row, written in zip(reviews.rows("train"), as_text.rows("train"), strict=True):
         assert written == {"source": row["text"], "target": reviews.labels[row["label"]]}
-    with pytest.raises(ValueError, match="opinions is of the kind generate; the labels of classify"):
+    with pytest.raises(ValueError, match="opinions is of the kind generate, but must be of the kind classify"):
         as_text.as_text()
 
 

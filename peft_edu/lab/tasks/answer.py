@@ -8,10 +8,9 @@ from torch import Tensor
 from peft_edu.lab.tasks.encode import IGNORE, Format, answer_id, by_length, padded, word_starts
 
 
-def choose(data: Format, model, tokenizer, rows: Sequence[dict], names: Sequence[str]) -> list:
+def choose(data: Format, model, tokenizer, rows: Sequence[dict], names: Sequence[str], seq2seq: bool) -> list:
     """For each row the likeliest of the names: a label, a tag for each word, or what fills the gap."""
     fill = data.kind == "fill"
-    seq2seq = fill and model.config.is_encoder_decoder
     examples = [data.example(row, tokenizer, seq2seq) for row in rows]
     ids = [answer_id(tokenizer, name) for name in names] if fill else range(len(names))
     chosen: list = [None] * len(rows)
@@ -46,11 +45,10 @@ def _word_tags(best: list[int], words: Sequence[str], tokenizer, names: Sequence
     return tags
 
 
-def write(data: Format, model, tokenizer, rows: Sequence[dict], most: int, size: int) -> list[str]:
+def write(data: Format, model, tokenizer, rows: Sequence[dict], most: int, size: int, seq2seq: bool) -> list[str]:
     """The texts that the model writes, greedily and of `most` tokens at most, in batches padded on the left."""
     if not hasattr(model, "generate"):
         raise ValueError(f"{data.name} asks for texts, and {type(model).__name__} writes none: take a GPT-2 or a T5")
-    seq2seq = model.config.is_encoder_decoder
     prompts = [data.prompt(row, tokenizer, seq2seq) for row in rows]
     texts = [""] * len(rows)
     for chosen in by_length(prompts, size):

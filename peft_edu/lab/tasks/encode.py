@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 from itertools import islice
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
@@ -29,62 +29,47 @@ class Format:
 
     def example(self, row: dict, tokenizer: PreTrainedTokenizerBase, seq2seq: bool) -> dict:
         """The token ids of a row, and its labels: what the model is to answer, and IGNORE where it is not asked."""
-        kinds = {"classify": self._classify, "tag": self._tag, "fill": self._fill, "generate": self._generate}
-        example = kinds[self.kind](row, tokenizer, seq2seq)
-        self._check_length(example["input_ids"], tokenizer.model_max_length, row)
-        return example
-
-    def prompt(self, row: dict, tokenizer: PreTrainedTokenizerBase, seq2seq: bool) -> list[int]:
-        """What a model reads before it writes the row's target."""
-        ids = tokenizer(row["source"] if seq2seq else row["source"] + self.separator)["input_ids"]
-        if not seq2seq and ids[-1:] == [tokenizer.eos_token_id]:
-            ids = ids[:-1]  # the end of the text is yet to come
-        if not seq2seq and not self.start_token and ids[:1] == [tokenizer.bos_token_id]:
-            ids = ids[1:]
-        self._check_length(ids, tokenizer.model_max_length, row, answer=1)
-        return ids
-
-    def _classify(self, row, tokenizer, seq2seq):
-        second = row.get("second") or None
-        read = tokenizer(row["text"], second, truncation=True)
-        types = {"token_type_ids": read["token_type_ids"]} if second and "token_type_ids" in read else {}
-        return {"input_ids": read["input_ids"], **types, "labels": row["label"]}
-
-    def _tag(self, row, tokenizer, seq2seq):
-        ids, words = word_starts(row["words"], tokenizer)
-        return {"input_ids": ids, "labels": [IGNORE if word is None else row["tags"][word] for word in words]}
-
-    def _generate(self, row, tokenizer, seq2seq):
-        source = self.prompt(row, tokenizer, seq2seq)
-        target = tokenizer(row["target"] if seq2seq else " " + row["target"], add_special_tokens=False)["input_ids"]
-        target = [*target, tokenizer.eos_token_id]
+        if self.kind == "classify":
+            kept = ("input_ids", "token_type_ids") if row.get("second") else ("input_ids",)  # which text a token is of
+            read = tokenizer(row["text"], row.get("second") or None, truncation=True)
+            return {key: read[key] for key in kept if key in read} | {"labels": row["label"]}
+        if self.kind == "tag":
+            ids, words = word_starts(row["words"], tokenizer)
+            return {"input_ids": ids, "labels": [IGNORE if word is None else row["tags"][word] for word in words]}
+        ids = self.prompt(row, tokenizer, seq2seq)
+        if self.kind == "fill":
+            answer = [answer_id(tokenizer, row["answer"])]
+            if tokenizer.mask_token is not None and not seq2seq:
+                gap = tokenizer.mask_token_id
+                return {"input_ids": ids, "labels": [answer[0] if each == gap else IGNORE for each in ids]}
+        else:
+            text = row["target"] if seq2seq else " " + row["target"]
+            answer = [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
         if seq2seq:
-            return {"input_ids": source, "labels": target}
+            return {"input_ids": ids, "labels": answer}
         # The model learns to write the target, not to repeat the source. What is too long for it is cut.
         most = tokenizer.model_max_length
-        return {"input_ids": (source + target)[:most], "labels": ([IGNORE] * len(source) + target)[:most]}
+        return {"input_ids": (ids + answer)[:most], "labels": ([IGNORE] * len(ids) + answer)[:most]}
 
-    def _fill(self, row, tokenizer, seq2seq):
-        if MASK not in self.template:
-            raise ValueError(
-                f"{self.name} asks for a word in the place of {MASK}, which the template {self.template!r} has not: "
-                "name one with replace(data, template=...)"
-            )
-        ids, answer = template_ids(self.template, tokenizer, row), answer_id(tokenizer, row["answer"])
-        if seq2seq:
-            return {"input_ids": ids, "labels": [answer]}
-        if tokenizer.mask_token is None:
-            return {"input_ids": [*ids, answer], "labels": [IGNORE] * len(ids) + [answer]}
-        if ids.count(tokenizer.mask_token_id) > 1:
-            raise ValueError(f"{self.name}: a row that itself holds {tokenizer.mask_token} has two gaps: {row}")
-        return {"input_ids": ids, "labels": [answer if each == tokenizer.mask_token_id else IGNORE for each in ids]}
-
-    def _check_length(self, ids: list[int], most: int, row: dict, answer: int = 0) -> None:
-        if not 0 < len(ids) <= most - answer:
+    def prompt(self, row: dict, tokenizer: PreTrainedTokenizerBase, seq2seq: bool) -> list[int]:
+        """What a model reads before it writes."""
+        if self.kind == "fill":
+            if MASK not in self.template:
+                missing = f"{MASK}, which the template {self.template!r} has not"
+                raise ValueError(f"{self.name} asks for a word in the place of {missing}: replace(data, template=...)")
+            ids = template_ids(self.template, tokenizer, row)
+        else:
+            ids = tokenizer(row["source"] if seq2seq else row["source"] + self.separator)["input_ids"]
+            if not seq2seq and ids[-1:] == [tokenizer.eos_token_id]:
+                ids = ids[:-1]  # the end of the text is yet to come
+            if not seq2seq and not self.start_token and ids[:1] == [tokenizer.bos_token_id]:
+                ids = ids[1:]
+        most = tokenizer.model_max_length
+        if not 0 < len(ids) <= most - (self.kind == "generate" or tokenizer.mask_token is None):  # the answer follows
             what, text = ("source", row["source"]) if "source" in row else ("text", str(row))
-            raise ValueError(
-                f"{self.name}: a {what} of {len(ids)} tokens; the model reads {most} in all. Shorten it: {text[:60]}..."
-            )
+            count = f"a {what} of {len(ids)} tokens; the model reads {most} in all"
+            raise ValueError(f"{self.name}: {count}. Shorten it: {text[:60]}...")
+        return ids
 
 
 def word_starts(words: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int | None]]:
@@ -102,14 +87,19 @@ def answer_id(tokenizer: PreTrainedTokenizerBase, answer: str) -> int:
     return ids[0]
 
 
-def reads_then_writes(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Is it an encoder-decoder's? A tokenizer alone does not say: `backbone` marks it."""
-    if not hasattr(tokenizer, "encoder_decoder"):
-        raise ValueError(
-            "the tokenizer does not say what its model is, an encoder-decoder or not: take it from backbone(...), or set "
-            "tokenizer.encoder_decoder = model.config.is_encoder_decoder"
-        )
-    return tokenizer.encoder_decoder
+def is_seq2seq(data: Format, tokenizer: PreTrainedTokenizerBase, model: nn.Module | None = None) -> bool:
+    """Whether an encoder-decoder is asked for words. A tokenizer without its model must have the mark of `backbone`."""
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise TypeError(f"tokenizer is a {type(tokenizer).__name__}, but must be the one that backbone(...) gives")
+    for token in ("pad_token", "eos_token")[: 1 + (data.kind == "generate")]:
+        if getattr(tokenizer, token) is None:
+            raise ValueError(f"{data.name} needs a tokenizer with {token}, and this one has none")
+    if data.kind in ("classify", "tag"):
+        return False
+    if model is None and not hasattr(tokenizer, "encoder_decoder"):
+        mend = "take it from backbone(...), or set tokenizer.encoder_decoder = model.config.is_encoder_decoder"
+        raise ValueError(f"the tokenizer does not say whether its model is an encoder-decoder: {mend}")
+    return tokenizer.encoder_decoder if model is None else model.config.is_encoder_decoder
 
 
 class Batches:

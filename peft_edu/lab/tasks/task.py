@@ -7,24 +7,23 @@ a template whose fields are the row's. `generate`: a source text and a target te
 import os
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from textwrap import fill, shorten
 
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from peft_edu.anatomy import evaluating
 from peft_edu.checks import whole_number
 from peft_edu.lab.paths import bundled, data_path
 from peft_edu.lab.tasks.answer import choose, write
-from peft_edu.lab.tasks.encode import Batches, Format, reads_then_writes
+from peft_edu.lab.tasks.encode import Batches, Format, is_seq2seq
 from peft_edu.lab.tasks.files import COLUMNS, read_about, read_splits
 from peft_edu.lab.tasks.metrics import mean, score_tags, score_texts
 from peft_edu.method import Method
 
-METRICS = {"classify": "accuracy", "tag": "f1", "fill": "accuracy"}
+STEERING = re.compile("[\0-\t\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # what a terminal obeys
 
 
 def task(name: str | os.PathLike) -> "Task":
@@ -34,10 +33,8 @@ def task(name: str | os.PathLike) -> "Task":
     names = bundled("tasks", "task.json")
     place = data_path("tasks", name) if name in names else Path(os.path.expanduser(name))
     if not os.path.exists(place):
-        raise ValueError(
-            f"no task {str(name)!r}. Bundled: {', '.join(names) or 'none yet'}. "
-            f"There is no such file or folder either, seen from {Path.cwd()}"
-        )
+        known = f"Bundled: {', '.join(names) or 'none yet'}"
+        raise ValueError(f"no task {str(name)!r}. {known}. No file or folder is called so, seen from {Path.cwd()}")
     told = {"name": place.stem} | read_about(place / "task.json")
     kind, labels, splits = read_splits(place, told.pop("labels", []))
     return Task(kind=kind, splits=splits, labels=labels, **told)
@@ -54,18 +51,14 @@ class Task(Format):
     @property
     def metric(self) -> str:
         """The key of `evaluate` that this task is judged by."""
-        return METRICS.get(self.kind) or ("slots" if "slots" in self._some_rows()[0] else "exact")
+        written = "slots" if "slots" in self._first_rows()[0] else "exact"
+        return {"classify": "accuracy", "tag": "f1", "fill": "accuracy", "generate": written}[self.kind]
 
     @property
     def candidates(self) -> list[str]:
         """The answers that a gap may have: all that some row has."""
-        if self.kind != "fill":
-            raise ValueError(f"{self.name} is of the kind {self.kind} and has no gap to fill")
+        self._needs("fill", "a gap has candidates")
         return sorted({row["answer"] for rows in self.splits.values() for row in rows})
-
-    def _some_rows(self) -> list[dict]:
-        """Those of the first split that has some, which is train as a rule."""
-        return next(filter(None, self.splits.values()), [{}])
 
     @property
     def head(self) -> dict:
@@ -74,15 +67,10 @@ class Task(Format):
 
     def asked_by(self, method: Method) -> "Task":
         """This task with the method's own template, where it has one."""
-        template = getattr(method, "template", None)
-        if template is None:
+        if not hasattr(method, "template"):
             return self
-        if self.kind != "fill":
-            raise ValueError(
-                f"{type(method).__name__} asks with the template {template!r}, but {self.name} is of the kind "
-                f"{self.kind} and has no gap to fill; as_fill(words) makes one of labels: a word for each"
-            )
-        return replace(self, template=template)
+        self._needs("fill", f"the template of {type(method).__name__} asks for a word in a gap, as as_fill(words) does")
+        return replace(self, template=method.template)
 
     def where(self, **fields: str) -> "Task":
         """The rows that have these values: `facts.where(relation="birthplace")`."""
@@ -95,12 +83,13 @@ class Task(Format):
         """The same rows in splits of the same sizes, drawn anew; rows that share the field `by` stay together."""
         whole_number("seed", seed, at_least=0)
         groups: dict[str, list[dict]] = {}
-        for rows in self.splits.values():
-            for row in rows:
-                groups.setdefault(row.get(by), []).append(row)
-        sizes = {split: len({row.get(by) for row in rows}) for split, rows in self.splits.items()}
-        if None in groups or sum(sizes.values()) > len(groups):
-            raise ValueError(f"{self.name} cannot be split by {by!r}: each row needs it, and no value in two splits")
+        for row in (row for rows in self.splits.values() for row in rows):
+            groups.setdefault(str(row.get(by)), []).append(row)
+        sizes = {split: len({str(row.get(by)) for row in rows}) for split, rows in self.splits.items()}
+        if sum(sizes.values()) > len(groups):
+            raise ValueError(
+                f"{self.name}: rows of two splits have the same {by!r} or none, so they cannot stay together"
+            )
         drawn = iter(random.Random(seed).sample(list(groups.values()), len(groups)))
         splits = {split: [row for _ in range(size) for row in next(drawn)] for split, size in sizes.items()}
         return replace(self, splits=splits)
@@ -109,10 +98,9 @@ class Task(Format):
         """The rows of a split, or the first of them."""
         if limit is not None:
             whole_number("limit", limit)
-        if split not in self.splits:
-            raise ValueError(f"{self.name} has no split {split!r}; it has {', '.join(self.splits)}")
-        if not self.splits[split]:
-            raise ValueError(f"{self.name} has no row in {split!r}")
+        if not self.splits.get(split):
+            known = ", ".join(split for split, rows in self.splits.items() if rows)
+            raise ValueError(f"{self.name} has no split {split!r}; it has {known} (without rows it is none)")
         return self.splits[split][:limit]
 
     def as_text(self) -> "Task":
@@ -120,38 +108,36 @@ class Task(Format):
 
         What is no label's name is a wrong answer. `exact`, the share of right texts, is then the accuracy.
         """
-        if self.kind != "classify":
-            raise ValueError(f"{self.name} is of the kind {self.kind}; the labels of classify can be written as text")
-        splits = {
-            split: [{"source": row["text"], "target": self.labels[row["label"]]} for row in rows]
-            for split, rows in self.splits.items()
-        }
-        return replace(self, kind="generate", splits=splits, labels=[])
+        self._needs("classify", "only a label's name can be written as a text")
+        return self._rewritten("generate", lambda row: {"source": row["text"], "target": self.labels[row["label"]]})
 
     def as_fill(self, words: Sequence[str]) -> "Task":
         """The same rows, asking for a word in a gap that stands for the label: `words`, one a label, in their order."""
-        words = list(words) if isinstance(words, (list, tuple)) else [words]
-        texts = [word for word in words if isinstance(word, str) and word]
-        if self.kind != "classify" or len(set(texts)) != len(words) or len(words) != len(self.labels):
+        texts = {word for word in words if isinstance(word, str)} if isinstance(words, (list, tuple)) else set()
+        if self.kind != "classify" or not len(texts) == len(words) == len(self.labels):
+            expected = "but must be different texts, one for each label to classify"
             raise ValueError(
-                f"{self.name} is of the kind {self.kind} with labels {self.labels}; the words are {words}, but must be "
-                "different texts, one for each label of a task to classify"
+                f"{self.name} is of the kind {self.kind}, {self.labels}; the words are {words}, {expected}"
             )
-        splits = {
-            split: [{**row, "answer": words[row["label"]]} for row in rows] for split, rows in self.splits.items()
-        }
-        return replace(self, kind="fill", splits=splits, labels=[])
+        return self._rewritten("fill", lambda row: row | {"answer": words[row["label"]]})
+
+    def _rewritten(self, kind: str, rewrite: Callable[[dict], dict]) -> "Task":
+        splits = {split: [rewrite(row) for row in rows] for split, rows in self.splits.items()}
+        return replace(self, kind=kind, splits=splits, labels=[])
+
+    def _needs(self, kind: str, reason: str) -> None:
+        if self.kind != kind:
+            raise ValueError(f"{self.name} is of the kind {self.kind}, but must be of the kind {kind}: {reason}")
 
     def batches(
         self, tokenizer, split: str, size: int = 32, seed: int = 0, limit: int | None = None, steps: int | None = None
-    ) -> "Batches":
+    ) -> Batches:
         """Shuffled batches to train on, the same for the same seed, however often they are gone through.
 
         `limit` keeps the first rows only. Without `steps` it is one pass over the rows; with it, as many full batches
         as steps, pass after pass, each newly shuffled.
         """
-        self._check_tokenizer(tokenizer)
-        seq2seq = self.kind in ("fill", "generate") and reads_then_writes(tokenizer)
+        seq2seq = is_seq2seq(self, tokenizer)
         examples = [self.example(row, tokenizer, seq2seq) for row in self.rows(split, limit)]
         return Batches(examples, tokenizer.pad_token_id, size, seed, steps)
 
@@ -174,34 +160,33 @@ class Task(Format):
         """What the model answers for each row: a label's name, the tags of its words, a candidate, or a text."""
         if self.kind == "generate":
             return self.generate(model, tokenizer, rows)
-        self._check(model, tokenizer, rows, COLUMNS[self.kind])
+        seq2seq = self._check(model, tokenizer, rows, COLUMNS[self.kind])
+        names = self.candidates if self.kind == "fill" else self.labels
         with evaluating(model):
-            return choose(self, model, tokenizer, rows, self.candidates if self.kind == "fill" else self.labels)
+            return choose(self, model, tokenizer, rows, names, seq2seq)
 
     @torch.no_grad()
     def generate(self, model, tokenizer, rows: Sequence[dict], size: int = 50) -> list[str]:
         """What the model writes for each row: greedy, in batches padded on the left."""
         whole_number("size", size)
-        self._check(model, tokenizer, rows, ("source",))
-        most = max(len(tokenizer(row["target"])["input_ids"]) for row in self._some_rows()) + 2
+        seq2seq = self._check(model, tokenizer, rows, ("source",))
+        most = max(len(tokenizer(row["target"])["input_ids"]) for row in self._first_rows()) + 2
         with evaluating(model):
-            return write(self, model, tokenizer, rows, most, size)
+            return write(self, model, tokenizer, rows, most, size, seq2seq)
 
-    def _check(self, model, tokenizer, rows, needed: Sequence[str]) -> None:
-        self._check_tokenizer(tokenizer)
+    def _check(self, model, tokenizer, rows, needed: Sequence[str]) -> bool:
         if not isinstance(model, torch.nn.Module):
             raise TypeError(f"model is a {type(model).__name__}, but must be a network such as backbone(...) gives")
-        listed = isinstance(rows, (list, tuple)) and all(isinstance(row, dict) for row in rows)
-        if not listed or not all(row.keys() >= set(needed) for row in rows):
-            expected = f"a list of dicts with {' and '.join(needed)}, such as data.rows('test')"
-            raise TypeError(f"{self.name}: rows is {rows!r:.60}, but must be {expected}")
+        fit = [isinstance(row, dict) and row.keys() >= set(needed) for row in rows or ()]
+        if not isinstance(rows, (list, tuple)) or not all(fit):
+            raise TypeError(
+                f"rows is {rows!r:.60}, but must be a list of rows with {', '.join(needed)}, as data.rows gives"
+            )
+        return is_seq2seq(self, tokenizer, model)
 
-    def _check_tokenizer(self, tokenizer) -> None:
-        if not isinstance(tokenizer, PreTrainedTokenizerBase):
-            raise TypeError(f"tokenizer is a {type(tokenizer).__name__}, but must be the one that backbone(...) gives")
-        for needed in ("pad_token", "eos_token") if self.kind == "generate" else ("pad_token",):
-            if getattr(tokenizer, needed) is None:
-                raise ValueError(f"{self.name} needs a tokenizer with {needed}, and this one has none")
+    def _first_rows(self) -> list[dict]:
+        """Of the first split that has some: as a rule those to train on."""
+        return next(filter(None, self.splits.values()), [{}])
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{len(rows):,} {split}" for split, rows in self.splits.items())
@@ -210,23 +195,20 @@ class Task(Format):
         if self.labels:
             lines.append(f"labels: {', '.join(self.labels)}")
         known = "".join(f"; {name} {value:.3f}" for name, value in self.baselines.items())
-        lines.append(f"metric: {self.metric}{known}")
-        lines += ["for example", *(f"  {self._shown(row)}" for row in self._some_rows()[:3])]
-        # What steers a terminal is no part of a text: a file may hold it.
-        return re.sub(
-            "[\0-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", "\N{REPLACEMENT CHARACTER}", "\n".join(lines)
-        )
+        lines += [f"metric: {self.metric}{known}", "for example"]
+        lines += [f"  {self._shown(row)}" for row in self._first_rows()[:3]]
+        return STEERING.sub("\N{REPLACEMENT CHARACTER}", "\n".join(lines))
 
     def _shown(self, row) -> str:
-        if self.kind == "classify":
-            text = " / ".join(filter(None, [row["text"], row.get("second")]))
-            return f"{shorten(text, 90)}  ->  {self.labels[row['label']]}"
         if self.kind == "tag":
             return tagged(row["words"], [self.labels[tag] for tag in row["tags"]])
         if self.kind == "fill":
             fields = ", ".join(str(value) for key, value in row.items() if key not in ("answer", "label"))
             return f"{fields}  ->  {row['answer']}"
-        return f"{shorten(row['source'], 90)}  ->  {shorten(row['target'], 90)}"
+        if self.kind == "generate":
+            return f"{shorten(row['source'], 90)}  ->  {shorten(row['target'], 90)}"
+        text = " / ".join(filter(None, [row["text"], row.get("second")]))
+        return f"{shorten(text, 90)}  ->  {self.labels[row['label']]}"
 
 
 def tagged(words: Sequence[str], tags: Sequence[str]) -> str:
