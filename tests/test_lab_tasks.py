@@ -190,7 +190,7 @@ def test_a_method_with_a_template_asks_with_it(reviews):
     assert gaps.asked_by(method).template == method.template and gaps.template == ""
     assert reviews.asked_by(LoRA()) is reviews
     with pytest.raises(
-        ValueError, match="kind classify, but must be of the kind fill: the template of PTuning asks .*as_fill"
+        ValueError, match="PTuning asks with .* opinions is of the kind classify and has no gap.*as_fill"
     ):
         reviews.asked_by(method)
 

@@ -67,10 +67,14 @@ class Task(Format):
 
     def asked_by(self, method: Method) -> "Task":
         """This task with the method's own template, where it has one."""
-        if not hasattr(method, "template"):
+        template = getattr(method, "template", None)
+        if template is None:
             return self
-        self._needs("fill", f"the template of {type(method).__name__} asks for a word in a gap, as as_fill(words) does")
-        return replace(self, template=method.template)
+        if self.kind != "fill":
+            asks = f"{type(method).__name__} asks with the template {template!r}"
+            none = f"{self.name} is of the kind {self.kind} and has no gap to fill: as_fill(words) makes one of labels"
+            raise ValueError(f"{asks}, but {none}")
+        return replace(self, template=template)
 
     def where(self, **fields: str) -> "Task":
         """The rows that have these values: `facts.where(relation="birthplace")`."""
