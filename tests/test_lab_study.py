@@ -5,12 +5,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from peft_edu import PrefixTuning, PromptTuning, PTuning
-from peft_edu.lab import averages, finetune, recipe, results, scores, stored
+from peft_edu import LoRA, PrefixTuning, PromptTuning, PTuning, count
+from peft_edu.lab import averages, backbone, finetune, recipe, results, scores, stored
 from peft_edu.lab.measure.cost import readable
 from peft_edu.lab.study import run as running
 from peft_edu.lab.study import sweep
-from peft_edu.lab.study.recipe import Problem, Recipe, lora
+from peft_edu.lab.study.recipe import Problem, Recipe
 from peft_edu.lab.study.results import interval, winners
 from peft_edu.lab.study.rows import METHODS, ROWS
 from peft_edu.lab.widgets.decision import CLOSE
@@ -88,10 +88,13 @@ def test_an_unknown_recipe_lists_the_known_ones():
         finetune("reviews", "full")
 
 
-def test_a_recipe_is_its_row_with_what_did_best_on_validation():
+def test_a_recipe_is_its_row_with_what_did_best_on_validation(monkeypatch):
     """By hand, from the table, seeds 0 to 2: (.975 + .95 + .9375) / 3 = .954, and .898 at half the rate."""
-    assert recipe("reviews", "LoRA r=4") == Recipe(lora(4), steps=75, lr=0.02)
+    assert recipe("reviews", "LoRA r=4") == Recipe(LoRA(4, alpha=8), steps=75, lr=0.02)
     assert all(recipe(study, row).steps for study, rows in ROWS.items() for row in rows)
+    monkeypatch.setitem(ROWS["reviews"], "LoRA r=3", ROWS["reviews"]["LoRA r=4"])
+    with pytest.raises(ValueError, match="'LoRA r=3' of 'reviews' has no stored run yet: `make study`"):
+        recipe("reviews", "LoRA r=3")
 
 
 def test_a_recipe_says_what_a_prefix_starts_from_and_which_rows_it_sees(monkeypatch):
@@ -118,18 +121,35 @@ def test_a_method_with_a_template_fills_the_gap_and_another_is_asked_as_people_a
     run = finetune("reviews", Recipe(PTuning("[P] {text} [P] [MASK]"), steps=1, lr=0.1))
     assert run.data.kind == "fill" and run.data.template == "[P] {text} [P] [MASK]"
     assert {row["answer"] for row in run.data.rows("test")} == {"bad", "good"}
+    assert finetune("ladder", Recipe(PTuning("[P] {text} [P] [MASK]"), steps=1, lr=0.1)).data.kind == "fill"
+    assert finetune("ladder", Recipe(PromptTuning(2), steps=1, lr=0.1)).data.kind == "generate"
     run = finetune("facts", Recipe(PromptTuning(2), steps=1, lr=0.1, relation="employer"))
     assert run.data.template == run.data.templates["employer"][-1]
 
 
-@pytest.mark.parametrize("task", ROWS)
-def test_the_stored_study_is_complete(task):
-    runs = stored(task)
+@pytest.mark.parametrize("study", ROWS)
+def test_the_stored_study_is_complete(study):
+    runs = stored(study)
     found = set(runs[sweep.KEY].itertuples(index=False, name=None))
-    assert found == set(sweep.candidates(task)) | set(sweep.repeats(task, runs))
+    assert found == set(sweep.candidates(study)) | set(sweep.repeats(study, runs))
+    about = {name: (running.problem_of(study, row), row) for name, row in ROWS[study].items()}
+    told = runs.groupby("row")[["task", "backbone", "method"]].first().T.to_dict("list")
+    assert told == {
+        name: [problem.task, row.backbone or problem.backbone, type(row.method).__name__]
+        for name, (problem, row) in about.items()
+    }
     assert set(runs.columns) - {"exact", "name"} == set(COLUMNS) and not runs[COLUMNS].isna().any(axis=None)
     texts = runs[runs.metric == "slots"]
     assert texts.empty or not texts[["exact", "name"]].isna().any(axis=None)
+
+
+def test_a_stored_row_trained_as_much_as_its_method_trains():
+    trained = stored("reviews").groupby("row").trainable.first()
+    model, _ = backbone("tiny-bert", head="classify")
+    for name, row in ROWS["reviews"].items():
+        row.method.attach(model)
+        assert count(model).trainable == trained[name], name
+        row.method.detach()
 
 
 def test_the_readme_tells_what_was_measured():

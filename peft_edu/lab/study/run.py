@@ -43,6 +43,8 @@ def recipe(study: str, row: str) -> Recipe:
     if row not in tuple(rows):
         known = ", ".join(rows or ROWS)
         raise ValueError(f"no recipe for {row!r} on {study!r}; known are {known}: see peft_edu/lab/study/rows.py")
+    if row not in best(study):
+        raise ValueError(f"{row!r} of {study!r} has no stored run yet: `make study` chooses its rate and steps")
     return Recipe(**vars(rows[row]), **best(study)[row])
 
 
