@@ -12,7 +12,7 @@ from torch.nn.functional import gelu
 from transformers import PreTrainedModel
 
 from peft_edu.anatomy import blocks, norms, sublayer_outputs
-from peft_edu.checks import choice, number, whole_number
+from peft_edu.checks import affordable, choice, indices, number, whole_number, yes_or_no
 from peft_edu.method import Method
 
 PLACEMENTS = ("houlsby", "pfeiffer")
@@ -65,25 +65,21 @@ class Adapter(Method):
     def __post_init__(self):
         whole_number("bottleneck", self.bottleneck)
         choice("placement", self.placement, PLACEMENTS)
-        number("init_std", self.init_std, "0 or more", lambda std: std >= 0)
-        if self.blocks is not None:
-            self.blocks = tuple(self.blocks)
+        number("init_std", self.init_std, "at least 0", lambda std: std >= 0)
+        yes_or_no("norms", self.norms)
+        yes_or_no("own_norm", self.own_norm)
+        self.blocks = indices("blocks", self.blocks)
 
     def insert(self, model: PreTrainedModel) -> None:
-        available = blocks(model)
-        chosen = range(len(available)) if self.blocks is None else self.blocks
-        if wrong := [index for index in chosen if not 0 <= index < len(available)]:
-            last = len(available) - 1
-            raise ValueError(f"blocks names {wrong[0]}, but {type(model).__name__} has the blocks 0 to {last}")
+        available, width = blocks(model), model.config.hidden_size
+        chosen = indices("blocks", self.blocks, len(available), type(model).__name__)
+        affordable(f"bottleneck {self.bottleneck}", 2 * width * self.bottleneck * len(available), model)
         if self.norms:
             for norm in norms(model):
                 self.unfreeze(norm)
-        for index in chosen:
-            places = sublayer_outputs(model, available[index])
+        for block in available if chosen is None else [available[index] for index in chosen]:
+            places, like = sublayer_outputs(model, block), next(block.parameters())
             for place in places if self.placement == "houlsby" else places[-1:]:
-                self._put_behind(place, model.config.hidden_size, next(available[index].parameters()))
-
-    def _put_behind(self, place: nn.Module, width: int, like: Tensor) -> None:
-        adapter = Bottleneck(width, self.bottleneck, self.init_std, self.own_norm, like)
-        self.add(place, "adapter", adapter)
-        self.hook(place.register_forward_hook(adapter.replace_output))
+                adapter = Bottleneck(width, self.bottleneck, self.init_std, self.own_norm, like)
+                self.add(place, "adapter", adapter)
+                self.hook(place.register_forward_hook(adapter.replace_output))

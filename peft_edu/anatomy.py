@@ -222,6 +222,11 @@ def key_value_shape(model: PreTrainedModel) -> tuple[int, int]:
     )
 
 
+def sliding_window(attention: nn.Module) -> int | None:
+    """How many tokens back an attention module sees, where it does not see them all."""
+    return getattr(attention, "sliding_window", getattr(attention.config, "sliding_window", None))
+
+
 def norms(model: PreTrainedModel) -> list[nn.Module]:
     """Every LayerNorm or RMSNorm of the backbone, the one over the embeddings included."""
     return [module for module in model.base_model.modules() if type(module).__name__.endswith("Norm")]
@@ -244,6 +249,9 @@ def _maps_of(block: nn.Module, names: dict[str, str]) -> Iterator[LinearMap]:
         pattern, _, part = name.rstrip("]").partition("[")  # "attn.c_attn[2/3]" -> "attn.c_attn", "2/3"
         index, count = map(int, (part or "0/1").split("/"))
         for path, module in _find(block, pattern):
+            if not isinstance(module.weight, Tensor) or not module.weight.is_floating_point():
+                kind = f"{type(module).__module__}.{type(module).__name__}"
+                raise TypeError(f"{path} is a {kind}, whose weight is quantised: take the model as it was before")
             width = len(_weight(module)) // count
             yield LinearMap(role, path, module, slice(index * width, (index + 1) * width))
 

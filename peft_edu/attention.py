@@ -23,6 +23,8 @@ def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **
 def attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float,
            dropout: float = 0.0, position_bias: Tensor | None = None, **_) -> tuple[Tensor, None]:  # fmt: skip
     """The attention function that transformers calls; a module without a prefix attends as ever."""
+    if mask is not None and mask.dtype == torch.bool:  # somebody's own, of true and false: here masks are added
+        mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, torch.finfo(query.dtype).min)
     if position_bias is not None:  # T5's
         mask = position_bias if mask is None else position_bias + mask
     how = getattr(module, "prefix", attention)

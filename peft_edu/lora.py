@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from transformers import PreTrainedModel
 
 from peft_edu.anatomy import LinearMap, linear_maps
@@ -34,8 +35,8 @@ class LowRankUpdate(nn.Module):
 
     def add_to(self, module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
         """The forward hook of the module that holds W, alone or as some rows of a fused map."""
-        output[..., self.rows].add_(self(*inputs))  # in place, so that the rows of other maps are not copied
-        return output
+        others = (self.rows.start, output.shape[-1] - self.rows.stop)  # the rows of other maps, which stay as they are
+        return output + pad(self(*inputs), others)  # not in place: somebody else's hook may have kept W x
 
     @property
     def weight(self) -> Tensor:
@@ -62,7 +63,7 @@ class LoRA(Method):
         whole_number("rank", self.rank)
         number("alpha", self.alpha, "above 0", lambda alpha: alpha > 0)
         number("dropout", self.dropout, "at least 0 and below 1", lambda share: 0 <= share < 1)
-        if isinstance(self.targets, str) or not self.targets:
+        if not isinstance(self.targets, (tuple, list)) or not self.targets:
             raise ValueError(f"targets is {self.targets!r}, but must be one or more roles, as in ('query', 'value')")
         self.targets = tuple(self.targets)
 
@@ -100,6 +101,13 @@ class LoRA(Method):
         if self._base_weights is None:
             raise RuntimeError(f"{self} is not merged")
         model, base = self._base_weights
+        for (target, update), weight in zip(self.updates, base, strict=True):
+            merged = (weight + update.weight).to(target.weight)
+            if not torch.allclose(target.weight, merged, rtol=0, atol=0, equal_nan=True):
+                raise RuntimeError(
+                    f"{target.name}'s {target.role} map has changed since {self} was merged, and the change would be "
+                    "lost: undo it first (what was merged later is unmerged first)"
+                )
         with self._editing(model):
             self._put_beside()
             self._train_head(model)

@@ -11,16 +11,18 @@ Liu et al. 2021, https://arxiv.org/abs/2103.10385, section 2.
 
 import re
 from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from peft_edu.checks import choice
+from peft_edu.checks import affordable, choice, yes_or_no
 from peft_edu.method import Method
 
-PSEUDO, MASK = "[P]", "[MASK]"
+PSEUDO, MASK, FIELD = "[P]", "[MASK]", re.compile(r"\{(\w+)\}")
 
 
 def template_ids(template: str, tokenizer: PreTrainedTokenizerBase, row: dict[str, str]) -> list[int]:
@@ -29,8 +31,10 @@ def template_ids(template: str, tokenizer: PreTrainedTokenizerBase, row: dict[st
     A tokenizer without a mask belongs to a model that writes from left to right: its text ends before [MASK], where the
     answer comes, and the words behind are left out.
     """
-    if template.count(MASK) > 1:
-        raise ValueError(f"{template!r} has {template.count(MASK)} of {MASK}, but there is one answer")
+    check_template(template)
+    if not callable(tokenizer) or not isinstance(row, Mapping):
+        kinds = f"{type(tokenizer).__name__} and {type(row).__name__}"
+        raise TypeError(f"expected a template, its tokenizer and a row, but the last two are {kinds}")
     before, mask, behind = template.partition(MASK)
     if mask and tokenizer.mask_token is None:
         if PSEUDO in behind:
@@ -44,7 +48,8 @@ def template_ids(template: str, tokenizer: PreTrainedTokenizerBase, row: dict[st
         elif piece == MASK:
             ids.append(tokenizer.mask_token_id)
         else:
-            ids += tokenizer(_filled(piece, template, row).rstrip(), add_special_tokens=False)["input_ids"]
+            text = FIELD.sub(lambda field: _value(field[1], template, row), piece)
+            ids += tokenizer(text.rstrip(), add_special_tokens=False)["input_ids"]
     around = tokenizer("a", return_special_tokens_mask=True)
     special = [token for token, is_special in zip(*map(around.get, ("input_ids", "special_tokens_mask")), strict=True)
                if is_special]  # fmt: skip
@@ -52,12 +57,28 @@ def template_ids(template: str, tokenizer: PreTrainedTokenizerBase, row: dict[st
     return special[:first] + ids + special[first:]
 
 
-def _filled(piece: str, template: str, row: dict[str, str]) -> str:
-    try:
-        return piece.format_map(row)
-    except KeyError as missing:
-        known = ", ".join(row)
-        raise ValueError(f"{template!r} names the field {missing}, but the row has {known}") from None
+def check_template(template: object) -> None:
+    """Whether it is a text with {fields} and at most one answer. A format like {field:>9} or {field.x} is not run."""
+    if not isinstance(template, str) or not template.strip():
+        raise ValueError(f"template is {template!r}, but must be a text")
+    if template.count(MASK) > 1:
+        raise ValueError(f"{template!r} has {template.count(MASK)} of {MASK}, but there is one answer")
+    if brace := re.search(r"[{}].{0,20}", FIELD.sub("", template)):
+        raise ValueError(f"{template!r} has a brace at {brace[0]!r} that is no {{field}}, a name alone in braces")
+
+
+def _value(field: str, template: str, row: Mapping[str, str]) -> str:
+    known = [name for name, value in row.items() if value is not None]
+    if field not in known:
+        raise ValueError(f"{template!r} names the field {field!r}, but the row has {', '.join(map(str, known))}")
+    return str(row[field])
+
+
+def decode(ids: Iterable[int], tokenizer: PreTrainedTokenizerBase) -> str:
+    """The text of token ids, each pseudo token as [P]: `tokenizer.decode` itself knows no ids below 0."""
+    runs = groupby(map(int, ids), key=lambda each: each < 0)
+    texts = (" ".join(PSEUDO for _ in run) if low else tokenizer.decode(list(run)).strip() for low, run in runs)
+    return " ".join(texts)
 
 
 class BiLSTM(nn.LSTM):
@@ -124,12 +145,15 @@ class PTuning(Method):
 
     def __post_init__(self):
         choice("encoder", self.encoder, tuple(ENCODERS))
+        yes_or_no("joint", self.joint)
         if not isinstance(self.template, str) or PSEUDO not in self.template:
             raise ValueError(f"template is {self.template!r}, but must be a text with one {PSEUDO} or more")
+        check_template(self.template)
 
     def insert(self, model: PreTrainedModel) -> None:
         table = model.get_input_embeddings()
         n, (v, d) = self.template.count(PSEUDO), table.weight.shape
+        affordable(f"a template with {n} {PSEUDO}", n * d, model)
         if self.joint:
             self.unfreeze(model)
         start = torch.randn(n, d) if self.encoder != "none" else table.weight.detach()[torch.randint(v, (n,))]

@@ -8,16 +8,18 @@ that all layers share, P = MLP(P'); what it gives at the end is kept, and the ML
 Li & Liang 2021, https://arxiv.org/abs/2101.00190, section 4.
 """
 
-from dataclasses import InitVar, dataclass, replace
+import math
+from dataclasses import InitVar, dataclass, field, replace
+from itertools import cycle, islice
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from peft_edu.anatomy import attentions, key_value_shape, max_tokens, names, positions
+from peft_edu.anatomy import attentions, key_value_shape, max_tokens, names, positions, sliding_window
 from peft_edu.attention import ATTENTION, activations, attention
-from peft_edu.checks import token_ids, whole_number
+from peft_edu.checks import affordable, in_vocabulary, indices, number, token_ids, whole_number, yes_or_no
 from peft_edu.method import Method
 
 
@@ -53,7 +55,7 @@ class MLPPrefix(Prefix):
     """The prefix of one layer as an MLP gives it: the shared trunk, then a linear map of this layer's own."""
 
     def __init__(self, trunk: Trunk, heads: int, width: int, dropout: float = 0.0):
-        nn.Module.__init__(self)
+        nn.Module.__init__(self)  # not Prefix's: here the keys and values are no parameter
         self.trunk, self.heads, self.dropout = trunk, heads, nn.Dropout(dropout)
         self.up = nn.Linear(trunk.down.out_features, 2 * heads * width)
 
@@ -72,20 +74,28 @@ class PrefixTuning(Method):
     init: "normal" (N(0, 1), as in the authors' code), or words whose activations the free prefix starts from: a text,
         with the `tokenizer`, or token ids. Fewer words than `length` are repeated.
     shift: whether the text's positions start at `length`, as in the authors' code and in HF peft, or at 0.
+    layers: which layers get a prefix, counted from 0 at the bottom (default: all).
+    dropout: on the prefix while training, each row of a batch on its own, as in P-tuning v2's code.
     """
 
     length: int = 10
     hidden: int = 512
     init: str | tuple[int, ...] = "normal"
     shift: bool = True
-    tokenizer: InitVar[PreTrainedTokenizerBase | None] = None
+    layers: tuple[int, ...] | None = None
+    dropout: float = 0.0
+    tokenizer: InitVar[PreTrainedTokenizerBase | None] = field(default=None, kw_only=True)
 
     starts_at_base = False  # not even with a prefix of zeros: it takes its share of the softmax
-    layers, dropout = None, 0.0  # P-tuning v2 makes fields of them
 
     def __post_init__(self, tokenizer: PreTrainedTokenizerBase | None):
         whole_number("length", self.length)
         whole_number("hidden", self.hidden, at_least=0)
+        yes_or_no("shift", self.shift)
+        number("dropout", self.dropout, "at least 0 and below 1", lambda share: 0 <= share < 1)
+        self.layers = indices("layers", self.layers)
+        if self.layers == ():
+            raise ValueError("layers is empty: name one layer or more, or leave it out for all")
         if self.init != "normal":
             self.init = token_ids("init", self.init, tokenizer)
             if self.hidden:
@@ -93,8 +103,7 @@ class PrefixTuning(Method):
 
     def insert(self, model: PreTrainedModel) -> None:
         kinds, (heads, width) = self._chosen(model), key_value_shape(model)
-        if self.shift and self.length >= (most := max_tokens(model)):
-            raise ValueError(f"length {self.length} leaves no room for text: the model has {most} positions")
+        self._check(model, 2 * heads * width * sum(map(len, kinds)))
         for config in {id(module.config): module.config for kind in kinds for module in kind}.values():
             self.configure(config, "_attn_implementation", ATTENTION)
         starts = self._starts(model, kinds, heads, width)
@@ -109,31 +118,37 @@ class PrefixTuning(Method):
     def _chosen(self, model: PreTrainedModel) -> list[list[nn.Module]]:
         """The attention modules of the layers that get a prefix, a list for each kind."""
         kinds = attentions(model)
-        last = min(map(len, kinds)) - 1
-        if wrong := [index for index in self.layers or () if not 0 <= index <= last]:
-            raise ValueError(f"layers names {wrong[0]}, but {type(model).__name__} has the layers 0 to {last}")
-        return kinds if self.layers is None else [[kind[index] for index in self.layers] for kind in kinds]
+        layers = indices("layers", self.layers, min(map(len, kinds)), type(model).__name__)
+        kinds = kinds if layers is None else [[kind[index] for index in layers] for kind in kinds]
+        if windows := [window for kind in kinds for module in kind if (window := sliding_window(module))]:
+            raise ValueError(
+                f"{type(model).__name__} sees {windows[0]} tokens back, and every token would have to see the prefix: "
+                "set use_sliding_window=False in its configuration, or name layers without a window"
+            )
+        return kinds
+
+    def _check(self, model: PreTrainedModel, numbers: int) -> None:
+        """Whether a prefix that takes so many numbers a position fits the model."""
+        if self.shift and self.length >= (most := max_tokens(model)):
+            raise ValueError(f"length {self.length} leaves no room for text: the model has {most} positions")
+        affordable(f"length {self.length}", self.length * numbers, model)
+        affordable(f"hidden {self.hidden}", self.hidden * numbers, model)
+        if self.init != "normal":
+            in_vocabulary("init", self.init, len(model.get_input_embeddings().weight))
 
     def _starts(self, model: PreTrainedModel, kinds: list[list[nn.Module]], heads: int, width: int):
         """The keys and values that each prefix starts from."""
         modules = [module for kind in kinds for module in kind]
         if self.init == "normal":
             return (torch.randn(2, heads, self.length, width) for _ in modules)
-        words = (self.init * self.length)[: self.length]
+        words = list(islice(cycle(self.init), self.length))
         return iter(activations(model, modules, torch.tensor([words], device=model.device)))
 
     def _shift(self, module: nn.Module, inputs: tuple, named: dict) -> tuple[tuple, dict]:
-        """Whatever comes in whole numbers are positions. A table has a last one."""
-        inputs = tuple(self._later(module, each) for each in inputs)
-        return inputs, {name: self._later(module, each) for name, each in named.items()}
-
-    def _later(self, module: nn.Module, given: object) -> object:
-        if not isinstance(given, Tensor) or given.is_floating_point():
-            return given
-        rows = getattr(module, "num_embeddings", None)
-        if rows and given.numel() and (last := int(given.max()) + self.length) >= rows:
-            raise ValueError(f"the text and a prefix of {self.length} need position {last}, but the model has {rows}")
-        return given + self.length
+        """The pre-hook of what is given positions. A table of them has a last row."""
+        rows = getattr(module, "num_embeddings", math.inf)
+        inputs = tuple(_shifted(each, self.length, rows) for each in inputs)
+        return inputs, {name: _shifted(each, self.length, rows) for name, each in named.items()}
 
     def saved(self) -> tuple[Method, dict[str, Tensor]]:
         """Without the MLP: p L 2 d numbers, and the head."""
@@ -145,3 +160,12 @@ class PrefixTuning(Method):
         kept = {name: parameter for name, parameter in learned.items() if parameter not in made}
         flat = {f"{paths[prefix]}.keys_values": prefix.keys_values.detach() for prefix in self.added}
         return replace(self, hidden=0), kept | flat
+
+
+def _shifted(given: object, length: int, rows: float) -> object:
+    """Whatever comes in whole numbers are positions; what else there is stays as it is."""
+    if not isinstance(given, Tensor) or given.is_floating_point():
+        return given
+    if rows < math.inf and given.numel() and (last := int(given.max()) + length) >= rows:
+        raise ValueError(f"the text and a prefix of {length} need position {last}, but the model has {rows}")
+    return given + length

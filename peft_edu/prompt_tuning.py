@@ -8,14 +8,16 @@ block, so head, pooler, labels and padding never know of them.
 Lester et al. 2021, https://arxiv.org/abs/2104.08691, section 2.
 """
 
-from dataclasses import InitVar, dataclass
+from dataclasses import InitVar, dataclass, field
+from inspect import signature
+from itertools import cycle, islice
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
 from peft_edu.anatomy import default_positions, first_position, input_stack, max_tokens
-from peft_edu.checks import token_ids, whole_number
+from peft_edu.checks import affordable, in_vocabulary, token_ids, whole_number
 from peft_edu.method import Method
 from peft_edu.splice import behind, in_front, leading_pads
 
@@ -28,7 +30,7 @@ class Prompt(nn.Module):
     def __init__(self, embeddings: Tensor, max_tokens: float):
         super().__init__()
         self.embeddings = nn.Parameter(embeddings)
-        self.max_tokens, self.inside, self.pads = max_tokens, False, None
+        self.p, self.max_tokens, self.inside = embeddings.shape[1], max_tokens, False
 
     def forward(self, rows: int) -> Tensor:
         """A prompt for each row of a batch (b, p, d): the first b / n rows get the first one, and so on."""
@@ -38,44 +40,76 @@ class Prompt(nn.Module):
 
     def splice(self, stack: nn.Module, inputs: tuple, named: dict) -> tuple[tuple, dict]:
         """The pre-hook of the stack: the text's embeddings become [P; E(x)], and all that belongs to them fits."""
-        named = dict(zip(("input_ids",), inputs, strict=False)) | named
+        named = dict(zip(signature(stack.forward).parameters, inputs, strict=False)) | named
         ids, text = named.pop("input_ids", None), named.pop("inputs_embeds", None)
+        if (ids is None) == (text is None):
+            return (), named | {"input_ids": ids, "inputs_embeds": text}  # the model itself asks for one of the two
         text = stack.get_input_embeddings()(ids) if text is None else text
-        rows, length, p = *text.shape[:2], self.embeddings.shape[1]
-        mask, positions = named.get("attention_mask"), named.get("position_ids")
+        mask, positions, types = map(named.get, ("attention_mask", "position_ids", "token_type_ids"))
+        self._look(text, mask, positions, named.get("past_key_values"))
         positions = default_positions(stack, ids) if positions is None else positions
-        cache = named.get("past_key_values")
-        self.inside = cache is None or cache.get_seq_length() == 0  # later the cache holds the prompt already
-        self.pads = None if mask is None else leading_pads(mask)
+        fitted = {
+            "attention_mask": None if mask is None else in_front(mask.new_ones(len(text), self.p), mask, self.pads),
+            "position_ids": None if positions is None else self._positions(positions, first_position(stack)),
+            "token_type_ids": types if types is None or not self.inside else self._token_types(types),
+            "inputs_embeds": in_front(self(len(text)), text, self.pads) if self.inside else text,
+        }
+        return (), named | {name: value for name, value in fitted.items() if value is not None}
 
-        def fit(virtual: Tensor, given: Tensor) -> Tensor:
-            return in_front(virtual.expand(rows, *virtual.shape[1:]), given.expand(rows, *given.shape[1:]), self.pads)
-
-        if mask is not None:
-            named["attention_mask"] = fit(mask.new_ones(1, p), mask)
-        if not self.inside:
-            return (), named | {"inputs_embeds": text} | ({} if positions is None else {"position_ids": positions + p})
+    def _look(self, text: Tensor, mask: Tensor | None, positions: Tensor | None, cache: Cache | None) -> None:
+        """Where the text stands: how it is padded, and whether its beginning and the prompt are in a cache by now."""
+        cached, p = 0 if cache is None else int(cache.get_seq_length()), self.p
+        before = cached - p if cached else 0
+        rows, length = len(text), before + text.shape[1]
+        self.inside, self.whole, self.pads = not cached, text.shape[1] + p, None
         if length + p > self.max_tokens:
             raise ValueError(f"{length} tokens and a prompt of {p} do not fit into {self.max_tokens} positions")
-        if positions is not None:
-            first = first_position(stack)
-            named["position_ids"] = fit(torch.arange(first, first + p, device=text.device)[None], positions + p)
-        if named.get("token_type_ids") is not None:
-            named["token_type_ids"] = fit(named["token_type_ids"].new_zeros(1, p), named["token_type_ids"])
-        return (), named | {"inputs_embeds": fit(self(rows), text)}
+        if mask is not None:
+            shape = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
+            if shape not in ((rows, length), (1, length)):
+                raise ValueError(
+                    f"attention_mask is {shape}, but with a prompt must be {(rows, length)}, over the whole text: it has "
+                    "no place in a mask for each query, a static cache, or generate() with an earlier turn's cache"
+                )
+            self.pads = leading_pads(mask)
+        elif positions is not None and ((positions.diff() < 0).any() or (cached and (positions[:, 0] != before).any())):
+            raise ValueError(
+                f"position_ids are {positions[0].tolist()}, but with a prompt must count on from {before}: it has no "
+                "place between texts that share a row, or in generate() with an earlier turn's cache"
+            )
 
-    def take_out(self, stack: nn.Module, inputs: tuple, output):
-        """The hook behind the last block: what follows sees the text alone."""
-        if self.inside:
-            output["last_hidden_state"] = behind(output["last_hidden_state"], self.embeddings.shape[1], self.pads)
+    def _positions(self, given: Tensor, first: int) -> Tensor:
+        """The prompt has the first positions, and the text those behind."""
+        virtual = torch.arange(first, first + self.p, device=given.device).expand(len(given), self.p)
+        return in_front(virtual, given + self.p, self.pads) if self.inside else given + self.p
+
+    def _token_types(self, given: Tensor) -> Tensor:
+        """Of two texts, the prompt belongs to the first."""
+        return in_front(given.new_zeros(len(given), self.p), given, self.pads)
+
+    def take_out(self, module: nn.Module, inputs: tuple, output):
+        """The hook behind the last block, and behind the stack, which gathers hidden states: they are the text's."""
+        if not self.inside:
+            return output
+        if isinstance(output, tuple):  # with return_dict=False
+            return self._text(output)
+        for name, value in tuple(output.items()):
+            output[name] = self._text(value)
         return output
+
+    def _text(self, given):
+        """Of hidden states (b, p + t, d) the text's. All else stays: attention has p + t columns, as has a cache."""
+        if isinstance(given, tuple):
+            return tuple(map(self._text, given))
+        hidden = isinstance(given, Tensor) and given.ndim == 3 and given.shape[1] == self.whole
+        return behind(given, self.p, self.pads) if hidden else given
 
     def widen(self, decoder: nn.Module, inputs: tuple, named: dict) -> tuple[tuple, dict]:
         """The pre-hook of T5's decoder, which attends to the virtual tokens of the encoder, too."""
         mask = named.get("encoder_attention_mask")
         if mask is not None:
-            virtual = mask.new_ones(len(mask), self.embeddings.shape[1])
-            named = named | {"encoder_attention_mask": in_front(virtual, mask, leading_pads(mask))}
+            whole = in_front(mask.new_ones(len(mask), self.p), mask, leading_pads(mask))
+            named = named | {"encoder_attention_mask": whole}
         return inputs, named
 
 
@@ -87,12 +121,14 @@ class PromptTuning(Method):
         (repeated to the length), or label words, a position for each (the mean of its tokens) and common tokens for the
         rest. Words need the `tokenizer`, or are given as token ids.
     members: several prompts, an ensemble on one model: a batch of members x b rows gives each prompt b rows.
+
+    Hidden states are those of the text; T5's encoder alone also gives those of the prompt, which its decoder reads.
     """
 
     length: int = 20
     init: str | tuple = "vocabulary"
     members: int = 1
-    tokenizer: InitVar[PreTrainedTokenizerBase | None] = None
+    tokenizer: InitVar[PreTrainedTokenizerBase | None] = field(default=None, kw_only=True)
 
     starts_at_base = False  # the text attends to the virtual tokens from the first step on
 
@@ -101,25 +137,29 @@ class PromptTuning(Method):
         whole_number("members", self.members)
         if self.init in ("vocabulary", "random"):
             return
-        if isinstance(self.init, str) or all(isinstance(each, int) for each in self.init):
-            self.init = token_ids("init", self.init, tokenizer)
-        else:
+        if isinstance(self.init, (tuple, list)) and not all(isinstance(each, int) for each in self.init):
             self.init = tuple(token_ids("a label word", word, tokenizer) for word in self.init)
             if len(self.init) > self.length:
                 raise ValueError(f"{len(self.init)} label words need as many positions, but length is {self.length}")
+        else:
+            self.init = token_ids("init", self.init, tokenizer)
 
     def insert(self, model: PreTrainedModel) -> None:
         if self.length >= (most := max_tokens(model)):
             raise ValueError(f"length {self.length} leaves no room for text: the model has {most} positions")
         stack, last, decoder = input_stack(model)
         words = stack.get_input_embeddings().weight.detach()
+        affordable(f"length {self.length} x members {self.members}", self.length * self.members * words.shape[1], model)
+        if not isinstance(self.init, str):
+            in_vocabulary("init", self.init, len(words))
         prompt = Prompt(torch.stack([self._start(words) for _ in range(self.members)]), max_tokens(model))
         self.add(stack, "prompt", prompt)
         self.hook(stack.register_forward_pre_hook(prompt.splice, with_kwargs=True))
-        if decoder is None:
-            self.hook(last.register_forward_hook(prompt.take_out))
-        else:
+        if decoder is not None:
             self.hook(decoder.register_forward_pre_hook(prompt.widen, with_kwargs=True))
+            return
+        for module in {last, stack}:
+            self.hook(module.register_forward_hook(prompt.take_out))
 
     def _start(self, words: Tensor) -> Tensor:
         """The embeddings (p, d) that one prompt starts from; `words` (v, d) are those of the vocabulary."""
@@ -131,6 +171,6 @@ class PromptTuning(Method):
         if self.init == "vocabulary":
             return words[common]
         if isinstance(self.init[0], int):
-            return words[list((self.init * self.length)[: self.length])]
+            return words[list(islice(cycle(self.init), self.length))]
         labels = torch.stack([words[list(word)].mean(0) for word in self.init])
         return torch.cat([labels, words[common[len(labels) :]]])

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 
-def leading_pads(mask: Tensor) -> Tensor:
-    """How many positions of each row (b, t) are padding on the left, (b, 1)."""
-    return (mask.cumsum(1) == 0).sum(1, keepdim=True)
+def leading_pads(mask: Tensor) -> Tensor | None:
+    """How many positions of each row (b, t) are padding on the left, (b, 1); None where no row starts with padding."""
+    return None if mask[:, 0].all() else (mask.cumsum(1) == 0).sum(1, keepdim=True)
 
 
 def in_front(virtual: Tensor, text: Tensor, pads: Tensor | None) -> Tensor:
     """(b, p, ...) and (b, t, ...) -> (b, p + t, ...): pads on the left, then the virtual tokens, then the text."""
-    whole, p = torch.cat([virtual, text], 1), virtual.shape[1]
+    whole, p = torch.cat([virtual, text.expand(len(virtual), *text.shape[1:])], 1), virtual.shape[1]
     if pads is None:
         return whole
     place = torch.arange(whole.shape[1], device=whole.device)[None]

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 from families import SIZES, batch, tiny
@@ -105,8 +107,37 @@ def test_an_unknown_placement():
 
 @pytest.mark.parametrize("std", [-0.1, float("nan"), "small"])
 def test_the_start_has_a_spread(std):
-    with pytest.raises(ValueError, match=f"init_std is {std!r}, but must be 0 or more"):
+    with pytest.raises(ValueError, match=f"init_std is {std!r}, but must be .*at least 0"):
         Adapter(init_std=std)
+
+
+@pytest.mark.parametrize("blocks", [3, "01", ("a",), (0.0,), (True,), {0}])
+def test_blocks_are_whole_numbers(blocks):
+    with pytest.raises(ValueError, match=f"blocks is {re.escape(repr(blocks))}, but must be whole numbers, as in"):
+        Adapter(4, blocks=blocks)
+
+
+def test_no_block_is_named_twice():
+    with pytest.raises(ValueError, match="blocks names 0 twice"):
+        Adapter(4, blocks=(0, 0))
+
+
+@pytest.mark.parametrize("field", ["norms", "own_norm"])
+@pytest.mark.parametrize("value", ["no", "false", None, 3, 1])
+def test_a_question_is_answered_by_true_or_false(field, value):
+    """The text "no" would count as yes."""
+    with pytest.raises(ValueError, match=f"{field} is {value!r}, but must be True or False"):
+        Adapter(4, **{field: value})
+
+
+@pytest.mark.parametrize("bottleneck", [10**9, 10**12])
+def test_a_bottleneck_beyond_the_model_is_refused_before_it_takes_memory(bottleneck):
+    model = tiny("bert")
+    with pytest.raises(
+        ValueError, match=f"bottleneck {bottleneck} would add .* to BertForMaskedLM, which has .* itself"
+    ):
+        Adapter(bottleneck).attach(model)
+    assert not any(hasattr(module, "adapter") for module in model.modules())
 
 
 @pytest.mark.parametrize("blocks", [(2,), (0, -1)])

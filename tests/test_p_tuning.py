@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 from families import SIZES, batch, tiny
@@ -5,6 +7,7 @@ from families import SIZES, batch, tiny
 from peft_edu import PTuning, count, fit, load, save, template_ids, trainable
 from peft_edu.lab import backbone
 from peft_edu.method import attached
+from peft_edu.p_tuning import decode
 
 TEMPLATE = "[P] [P] {text} [P]"
 
@@ -145,6 +148,60 @@ def test_templates_that_are_none(tokenizers):
         template_ids("[P] {who}", tokenizer, ROW)
     with pytest.raises(ValueError, match=r"has 2 of \[MASK\], but there is one answer"):
         template_ids("[MASK] [MASK]", tokenizer, ROW)
+    with pytest.raises(ValueError, match="names the field 'place', but the row has subject"):
+        template_ids("[P] {place}", tokenizer, ROW | {"place": None})
+
+
+@pytest.mark.parametrize(
+    "template, brace",
+    [
+        ("{subject:>2000000000}", "{subject:>2000000000}"),  # would write two thousand million blanks
+        ("{subject.__class__}", "{subject.__class__}"),
+        ("{subject!r} {place}", "{subject!r} "),
+        ("{subject[0]}", "{subject[0]}"),
+        ("{}", "{}"),
+        ("{subject", "{subject"),
+        ("subject}", "}"),
+        ("{{subject}}", "{}"),
+    ],
+)
+def test_a_field_is_a_name_in_braces_and_nothing_is_computed(template, brace, tokenizers):
+    message = f"has a brace at {re.escape(repr(brace))} that is no {{field}}"
+    with pytest.raises(ValueError, match=message):
+        template_ids(f"[P] {template}", tokenizers["tiny-bert"], ROW)
+    with pytest.raises(ValueError, match=message):
+        PTuning(f"[P] {template}")
+
+
+def test_braces_in_a_row_are_text(tokenizers):
+    tokenizer = tokenizers["tiny-gpt2"]
+    ids = template_ids("{subject}", tokenizer, {"subject": "{place:>9} [P]"})
+    assert ids == tokenizer("{place:>9} [P]").input_ids
+
+
+@pytest.mark.parametrize("template", ["", "  ", None, 5])
+def test_a_template_is_a_text(template, tokenizers):
+    with pytest.raises(ValueError, match=f"template is {template!r}, but must be a text"):
+        template_ids(template, tokenizers["tiny-bert"], ROW)
+
+
+def test_a_template_comes_with_its_tokenizer_and_a_row(tokenizers):
+    for tokenizer, row in ((tokenizers["tiny-bert"], None), (None, ROW), (ROW, tokenizers["tiny-bert"])):
+        kinds = f"the last two are {type(tokenizer).__name__} and {type(row).__name__}"
+        with pytest.raises(TypeError, match=kinds):
+            template_ids("[P]", tokenizer, row)
+
+
+@pytest.mark.parametrize("name", ["tiny-bert", "tiny-gpt2"])
+def test_ids_with_pseudo_tokens_are_decoded(name, tokenizers):
+    """What the tokenizer alone cannot: it knows no number below 0."""
+    tokenizer = tokenizers[name]
+    ids = torch.tensor(template_ids("[P] [P] {subject} [P]", tokenizer, ROW))
+    with pytest.raises(OverflowError):
+        tokenizer.decode(ids)
+    first, last = ("[CLS] ", " [SEP]") if name == "tiny-bert" else ("<|endoftext|> ", "")
+    assert decode(ids, tokenizer).lower() == f"{first}[p] [p] rosa balford [p]{last}".lower()
+    assert decode(tokenizer("a joy").input_ids, tokenizer) == tokenizer.decode(tokenizer("a joy").input_ids)
 
 
 @pytest.mark.parametrize(
@@ -153,11 +210,20 @@ def test_templates_that_are_none(tokenizers):
         ({"template": "{subject} [MASK]"}, r"template is '{subject} \[MASK\]', but must be a text with one \[P\] or"),
         ({"template": 3}, r"template is 3, but must be a text with one \[P\] or more"),
         ({"encoder": "gru"}, "encoder is 'gru', but must be one of 'lstm', 'mlp', 'none'"),
+        ({"joint": "no"}, "joint is 'no', but must be True or False"),
+        ({"template": "[P] [MASK] [MASK]"}, r"has 2 of \[MASK\], but there is one answer"),
     ],
 )
 def test_settings_that_are_none(fields, message):
     with pytest.raises(ValueError, match=message):
         PTuning(**fields)
+
+
+def test_a_template_that_exceeds_the_model_is_refused_before_it_takes_memory():
+    model = tiny("bert")
+    with pytest.raises(ValueError, match=r"a template with 400000 \[P\] would add 12,800,000 numbers"):
+        PTuning("[P]" * 400_000).attach(model)
+    assert attached(model) is None
 
 
 def test_a_file_of_another_length_is_refused(tmp_path):

@@ -72,6 +72,7 @@ def test_words_of_some_layers(tmp_path):
     "fields, message",
     [
         ({"length": 0}, "length is 0, but must be a whole number from 1 on"),
+        ({"layers": 1}, "layers is 1, but must be whole numbers, as in"),
         ({"dropout": 1.0}, "dropout is 1.0, but must be at least 0 and below 1"),
         ({"layers": ()}, "layers is empty: name one layer or more, or leave it out for all"),
         ({"layers": (2,)}, "layers names 2, but BertForTokenClassification has the layers 0 to 1"),

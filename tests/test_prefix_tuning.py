@@ -1,8 +1,10 @@
 import pytest
 import torch
 from families import SIZES, batch, tiny
+from transformers import AutoConfig, AutoModelForCausalLM
 
-from peft_edu import LoRA, PrefixTuning, load, save, trainable
+from peft_edu import LoRA, PrefixTuning, PTuningV2, load, save, trainable
+from peft_edu.anatomy import FAMILIES as FAMILY_TABLE
 from peft_edu.attention import ATTENTION
 from peft_edu.method import attached
 
@@ -142,6 +144,41 @@ def test_without_a_prefix_attention_is_the_models_own(family):
     assert not torch.equal(after, logits(model))  # the mask counts
 
 
+@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen2", "bert", "t5"])
+def test_a_mask_of_true_and_false_is_the_same_mask_in_numbers(family):
+    """A mask for each query (b, 1, t, t), which transformers hands on as it is."""
+    inputs, (_, model) = batch(), prefixed(family)
+    seen = torch.ones(3, 1, 7, 7, dtype=torch.bool).tril()
+    seen[1, :, :, :2] = False  # the rows of these two see nothing but the prefix
+    numbers = torch.zeros(seen.shape, dtype=torch.float64).masked_fill(~seen, torch.finfo(torch.float64).min)
+    of_bools, of_numbers = (logits(model, inputs | {"attention_mask": mask}) for mask in (seen, numbers))
+    assert torch.equal(of_bools, of_numbers)
+    assert not torch.allclose(of_bools, logits(tiny(family, dtype=torch.float64), inputs | {"attention_mask": numbers}))
+
+
+@pytest.fixture
+def windowed(monkeypatch):
+    """Qwen2 with a window of 6 tokens in its upper layer."""
+    more = {"use_sliding_window": True, "sliding_window": 6, "max_window_layers": 1}
+    monkeypatch.setitem(SIZES, "qwen2", SIZES["qwen2"] | more)
+    return tiny("qwen2", dtype=torch.float64)
+
+
+def test_a_prefix_is_not_seen_through_a_window(windowed):
+    with pytest.raises(ValueError, match="Qwen2ForCausalLM sees 6 tokens back, .* set use_sliding_window=False"):
+        PrefixTuning(3).attach(windowed)
+    assert not any(hasattr(module, "prefix") for module in windowed.modules())
+    assert PTuningV2(3, layers=(0,)).attach(windowed) is windowed  # this layer sees all tokens
+
+
+def test_a_window_in_the_configuration_alone_counts_too(monkeypatch):
+    """Mistral's attention keeps none itself."""
+    config = AutoConfig.for_model("mistral", vocab_size=64, sliding_window=5, **SIZES["llama"])
+    monkeypatch.setitem(FAMILY_TABLE, "mistral", FAMILY_TABLE["llama"])
+    with pytest.raises(ValueError, match="MistralForCausalLM sees 5 tokens back"):
+        PrefixTuning(3).attach(AutoModelForCausalLM.from_config(config))
+
+
 def test_two_models_of_one_configuration():
     """The name of the attention function is in the configuration that both share: the other one attends as ever."""
     model = tiny("gpt2", dtype=torch.float64)
@@ -169,11 +206,51 @@ def test_the_length_is_a_whole_number(length):
         ({"hidden": 0, "init": " ", "tokenizer": Words()}, "must be a text that tokenises to something, or token ids"),
         ({"hidden": 0, "init": (1.5,)}, "must be a text that tokenises to something, or token ids"),
         ({"hidden": 8, "init": (7, 8)}, "words are a start for free keys and values: set hidden=0"),
+        ({"hidden": 0, "init": 5}, "init is 5, but must be a text that tokenises to something, or token ids"),
+        ({"hidden": 0, "init": None}, "init is None, but must be a text"),
+        ({"hidden": 0, "init": (7, -1)}, r"init is \(7, -1\), but must be a text"),
+        ({"hidden": 0, "init": (True,)}, r"init is \(True,\), but must be a text"),
+        ({"hidden": 0, "init": "words", "tokenizer": 5}, "init is the text 'words', which needs its tokenizer"),
+        ({"shift": "no"}, "shift is 'no', but must be True or False"),
+        ({"shift": None}, "shift is None, but must be True or False"),
+        ({"layers": 5}, "layers is 5, but must be whole numbers, as in"),
+        ({"layers": ("a",)}, r"layers is \('a',\), but must be whole numbers"),
+        ({"layers": (0.0,)}, r"layers is \(0.0,\), but must be whole numbers"),
+        ({"layers": ()}, "layers is empty: name one layer or more"),
     ],
 )
 def test_starts_that_are_none(fields, message):
     with pytest.raises(ValueError, match=message):
         PrefixTuning(**fields)
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"length": 10**9}, "length 1000000000 would add .* to T5ForConditionalGeneration, which has .* itself"),
+        ({"hidden": 10**9}, "hidden 1000000000 would add .* numbers"),
+        ({"hidden": 0, "init": (7, 10**9)}, "init names the token 1000000000, but the vocabulary ends at 63"),
+    ],
+)
+def test_what_exceeds_the_model_is_refused_before_it_takes_memory(fields, message):
+    """T5's positions are relative: nothing else bounds the length."""
+    model = tiny("t5")
+    with pytest.raises(ValueError, match=message):
+        PrefixTuning(**fields).attach(model)
+    assert attached(model) is None and model.config._attn_implementation == "eager"
+
+
+def test_ten_million_words_are_as_many_as_the_prefix_is_long():
+    method, _ = prefixed(init=(7, 8) * 5_000_000, length=3)
+    again, _ = prefixed(init=(7, 8), length=3)
+    assert torch.equal(method.added[0].keys_values, again.added[0].keys_values)
+
+
+def test_the_tokenizer_is_named():
+    """So that all that a file keeps comes before it: by position, layers went to it once."""
+    assert PTuningV2(20, 0, "normal", True, (0, 1), 0.1) == PTuningV2(layers=(0, 1), dropout=0.1)
+    with pytest.raises(TypeError, match="positional arguments"):
+        PrefixTuning(3, 0, "a bcd", True, None, 0.0, Words())
 
 
 def test_a_file_of_another_length_or_method(tmp_path):

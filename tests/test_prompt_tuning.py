@@ -42,6 +42,69 @@ def test_a_prompt_of_real_words_is_these_words(family):
     assert torch.allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("family", ["bert", "deberta-v2"])
+def test_the_prompt_is_of_the_first_of_two_texts(family, monkeypatch):
+    """It does what words of type 0 do in front of them."""
+    monkeypatch.setitem(SIZES, family, SIZES[family] | {"type_vocab_size": 2})
+    base, (_, model) = tiny(family, dtype=torch.float64), prompted(family, init=(7, 8, 9))
+    for either in (base, model):
+        either.base_model.embeddings.token_type_embeddings.weight.data *= 20
+    text, types = batch()["input_ids"], torch.tensor([[0, 0, 0, 1, 1, 1, 1]]).expand(3, -1)
+    whole = torch.cat([torch.tensor([[7, 8, 9]]).expand(3, -1), text], 1)
+    expected = logits(base, {"input_ids": whole, "token_type_ids": torch.nn.functional.pad(types, (3, 0))})[:, 3:]
+    found = logits(model, {"input_ids": text, "token_type_ids": types})
+    assert torch.allclose(found, expected, atol=1e-6)
+    assert not torch.allclose(found, logits(model, {"input_ids": text}), atol=1e-3)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "bert", "llama", "deberta-v2"])
+def test_what_is_given_by_position_is_what_is_given_by_name(family):
+    stack, ids = prompted(family)[1].base_model, batch()["input_ids"]
+    mask = torch.tensor([[1, 1, 1, 1, 1, 0, 0]]).expand(3, -1)
+    named = stack(input_ids=ids, attention_mask=mask).last_hidden_state
+    by_position = {"gpt2": (ids, None, mask)}.get(family, (ids, mask))  # GPT-2's second argument is the cache
+    assert torch.equal(stack(*by_position).last_hidden_state, named)
+    assert not torch.allclose(stack(ids).last_hidden_state, named)
+
+
+@pytest.mark.parametrize("left", [0, 2])
+@pytest.mark.parametrize("family", [family for family in SIZES if not family.startswith("t5")])
+def test_all_hidden_states_are_those_of_the_text(family, left):
+    """Whatever gives them, and in whatever form: the bare model or the one with a head, a dictionary or a tuple."""
+    text = torch.nn.functional.pad(batch()["input_ids"], (left, 0))
+    mask = {"attention_mask": (text != 0).long()}
+    if family not in ("roberta", "deberta-v2"):
+        mask["position_ids"] = (mask["attention_mask"].cumsum(1) - 1).clamp(min=0)
+    base, model = tiny(family), prompted(family, init=(7, 8, 9))[1].float()  # Llama pads in float32 alone
+    words = torch.cat([torch.tensor([[7, 8, 9]]).expand(3, -1), batch()["input_ids"]], 1)
+    expected = base.base_model(words, output_hidden_states=True).hidden_states
+    for part in (model, model.base_model):
+        output = part(text, **mask, output_hidden_states=True)
+        as_tuple = part(text, **mask, output_hidden_states=True, return_dict=False)
+        for states in (output.hidden_states, next(each for each in as_tuple if isinstance(each, tuple))):
+            assert [tuple(state.shape) for state in states] == [(3, left + 7, 32)] * 3
+            if family != "deberta-v2" or not left:  # its relative positions count the padding
+                assert all(
+                    torch.allclose(a[:, left:], b[:, 3:], atol=1e-5) for a, b in zip(states, expected, strict=True)
+                )
+    assert torch.equal(output.last_hidden_state, output.hidden_states[-1])
+    assert torch.equal(as_tuple[0], output.last_hidden_state)
+
+
+def test_hidden_states_of_t5():
+    """The decoder reads the virtual tokens, so the encoder in front of it gives them; an encoder alone does not."""
+    _, model = prompted("t5")
+    output = model(**batch(), output_hidden_states=True)
+    assert (
+        {state.shape[1] for state in output.encoder_hidden_states}
+        == {output.encoder_last_hidden_state.shape[1]}
+        == {10}
+    )
+    assert {state.shape[1] for state in output.decoder_hidden_states} == {7}
+    states = prompted("t5", "tag")[1](**batch("tag"), output_hidden_states=True).hidden_states
+    assert {state.shape[1] for state in states} == {7}
+
+
 @pytest.mark.parametrize("family", ["bert", "roberta"])
 def test_the_pooler_reads_the_text(family):
     """With the prompt in `inputs_embeds`, as in HF peft, BERT's pooler would read the first virtual token."""
@@ -127,6 +190,75 @@ def test_beams_and_samples_are_the_same_with_and_without_cache(family, how):
     assert torch.equal(*made)
 
 
+NO_PLACE = r"with a prompt must be \(3, 7\), over the whole text: it has no place in a mask for each query, a static"
+
+
+@pytest.mark.parametrize(
+    "family, mask", [("gpt2", r"\(3, 1, 7, 10\)"), ("llama", r"\(3, 1, 7, 10\)"), ("qwen2", "dict")]
+)
+def test_a_static_cache_has_no_room_for_a_prompt(family, mask):
+    _, model = prompted(family)
+    with pytest.raises(ValueError, match=f"attention_mask is {mask}, but {NO_PLACE}"):
+        model.generate(batch()["input_ids"], cache_implementation="static", max_new_tokens=4)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "bert", "llama"])
+@pytest.mark.parametrize("shape", [(3, 1, 7, 7), (3, 7, 7), (3, 6), (2, 7)])
+def test_a_mask_of_another_shape_is_refused(family, shape):
+    with pytest.raises(ValueError, match=NO_PLACE):
+        prompted(family)[1](batch()["input_ids"], attention_mask=torch.ones(shape))
+
+
+def test_a_mask_for_all_rows_is_one_row():
+    _, model = prompted("bert")
+    mask = torch.tensor([[0, 1, 1, 1, 1, 1, 0]])
+    ids = {"input_ids": batch()["input_ids"]}
+    assert torch.equal(
+        logits(model, ids | {"attention_mask": mask}), logits(model, ids | {"attention_mask": mask.expand(3, -1)})
+    )
+
+
+@pytest.mark.parametrize("family", DECODERS)
+def test_texts_that_share_a_row_are_refused(family):
+    """The second one would never see the prompt."""
+    packed = {"input_ids": batch()["input_ids"], "position_ids": torch.tensor([[0, 1, 2, 3, 0, 1, 2]] * 3)}
+    with pytest.raises(
+        ValueError, match=r"position_ids are \[0, 1, 2, 3, 0, 1, 2\], .* between texts that share a row"
+    ):
+        prompted(family)[1](**packed, use_cache=False)
+
+
+@pytest.mark.parametrize("family", DECODERS)
+def test_a_cache_of_an_earlier_turn(family):
+    """It is longer than the text by the prompt, so generate() would leave out as many of the new tokens."""
+    _, model = prompted(family)
+    ids, how = batch()["input_ids"], {"min_new_tokens": 4, "max_new_tokens": 4}
+    turn = model.generate(ids, return_dict_in_generate=True, **how)
+    both = torch.cat([turn.sequences, ids], 1)
+    with pytest.raises(ValueError, match="must count on from 10: it has no place .* with an earlier turn's cache"):
+        model.generate(both, past_key_values=turn.past_key_values, **how)
+    turn, padding = model.generate(ids, return_dict_in_generate=True, **how), torch.ones_like(both)
+    padding[0, 0] = 0
+    with pytest.raises(ValueError, match="it has no place in .* generate.. with an earlier turn's cache"):
+        model.generate(both, attention_mask=padding, past_key_values=turn.past_key_values, **how)
+    turn = model.generate(ids, return_dict_in_generate=True, **how)
+    new = {"past_key_values": turn.past_key_values, "attention_mask": torch.ones_like(both)}
+    assert torch.equal(model.generate(both[:, 10:], **new, **how), model.generate(both, **how)[:, 10:])
+
+
+@pytest.mark.parametrize("family", DECODERS)
+def test_a_long_text_may_be_read_in_chunks(family):
+    model, ids = prompted(family)[1].float(), torch.nn.functional.pad(batch()["input_ids"], (2, 0))
+    how = {"attention_mask": (ids != 0).long(), "min_new_tokens": 4, "max_new_tokens": 4}
+    assert torch.equal(model.generate(ids, prefill_chunk_size=4, **how), model.generate(ids, **how))
+
+
+@pytest.mark.parametrize("inputs", [{}, {"input_ids": batch()["input_ids"], "inputs_embeds": torch.zeros(3, 7, 32)}])
+def test_without_a_text_or_with_two_the_model_says_so(inputs):
+    with pytest.raises(ValueError, match="input_ids .*inputs_embeds"):
+        prompted("llama")[1](**inputs)
+
+
 def test_text_and_prompt_that_do_not_fit():
     _, model = prompted(length=1020, init="random")
     with pytest.raises(ValueError, match="7 tokens and a prompt of 1020 do not fit into 1024 positions"):
@@ -154,11 +286,32 @@ def test_text_and_prompt_that_do_not_fit():
             "2 label words need as many positions, but length is 1",
         ),
         ({"init": ()}, "must be a text that tokenises to something"),
+        ({"init": None}, "init is None, but must be a text"),
+        ({"init": 5}, "init is 5, but must be a text"),
+        ({"init": (-3,)}, r"init is \(-3,\), but must be a text"),
+        ({"init": (True, 7)}, r"init is \(True, 7\), but must be a text"),
+        ({"init": (1, "a"), "tokenizer": Words()}, "a label word is 1, but must be a text"),
     ],
 )
 def test_settings_that_are_none(fields, message):
     with pytest.raises(ValueError, match=message):
         PromptTuning(**fields)
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"length": 10**9, "init": "random"}, "length 1000000000 x members 1 would add 32,000,000,000 numbers to T5"),
+        ({"members": 10**9}, "length 3 x members 1000000000 would add"),
+        ({"init": (10**9,)}, "init names the token 1000000000, but the vocabulary ends at 63"),
+        ({"init": ((7, 64), (8,))}, "init names the token 64, but the vocabulary ends at 63"),
+    ],
+)
+def test_what_exceeds_the_model_is_refused_before_it_takes_memory(fields, message):
+    model = tiny("t5")
+    with pytest.raises(ValueError, match=message):
+        PromptTuning(**{"length": 3} | fields).attach(model)
+    assert attached(model) is None
 
 
 def test_a_file_of_another_length(tmp_path):
