@@ -5,9 +5,11 @@ the task head, and remembers each edit as a thing that can be removed. `requires
 trained: the optimiser, the count, the file and the pictures all read it.
 """
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict
+from functools import partial
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -19,37 +21,24 @@ _RECORD = "_peft_edu"  # a model carries its method under this name, so that cop
 METHODS: dict[str, type["Method"]] = {}  # every method by its name, for the files that name one
 
 
-def attached(model: PreTrainedModel) -> "Method | None":
+def unwrapped(model: nn.Module) -> PreTrainedModel:
+    """The model inside what torch.compile and torch's parallel modules put around it."""
+    inner = model
+    while not isinstance(inner, PreTrainedModel):
+        inner = getattr(inner, "_orig_mod", getattr(inner, "module", None))
+        if inner is None:
+            raise TypeError(f"expected a transformers model (a PreTrainedModel), got {type(model).__name__}")
+    return inner
+
+
+def attached(model: nn.Module) -> "Method | None":
     """The method that is attached to this model."""
-    return vars(model).get(_RECORD)
+    return vars(unwrapped(model)).get(_RECORD)
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters that training changes, by name. What several modules share appears once."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-
-
-@dataclass
-class Child:
-    """A module that a method put under another; `remove` takes it away again."""
-
-    parent: nn.Module
-    name: str
-
-    def remove(self) -> None:
-        delattr(self.parent, self.name)
-
-
-@dataclass
-class Setting:
-    """A value of a configuration that a method changed; `remove` brings the old one back."""
-
-    config: PreTrainedConfig
-    name: str
-    old: object
-
-    def remove(self) -> None:
-        setattr(self.config, self.name, self.old)
 
 
 class Method:
@@ -59,7 +48,7 @@ class Method:
     """
 
     starts_at_base = True  # whether the attached, untrained model computes what the base model does
-    _model = None  # no annotation, so that it is no field of the dataclass
+    _model: PreTrainedModel | None = None
 
     def __init_subclass__(cls):
         known = METHODS.get(cls.__name__, cls)
@@ -75,28 +64,30 @@ class Method:
 
         What the base model's own trained parameters were is kept for `detach`: in full fine-tuning a copy of them all.
         """
-        if not is_dataclass(self):
-            raise TypeError(f"{type(self).__name__} must be a @dataclass, so that its fields can be saved")
+        try:
+            json.dumps(fields := asdict(self))
+        except TypeError as error:
+            raise TypeError(f"{type(self).__name__} must be a @dataclass of plain values, to be saved") from error
         with self._editing(model):
-            base = list(model.parameters())
+            self.fields, self._weights = fields, {}
             self.insert(model)
             self._train_head(model)
-            self._weights = [(each, each.detach().clone()) for each in base if each.requires_grad]
-            self.fields = asdict(self)
+            self.own = {*self._weights, *(parameter for child in self.added for parameter in child.parameters())}
         return model
 
     def detach(self) -> PreTrainedModel:
         """Take the method off: the model is what it was before `attach`, bit for bit. What was learned is lost.
 
-        What somebody unfroze and trained by hand, beside the method, stays as it became.
+        What somebody trained beside the method, without its `unfreeze`, stays as it became.
         """
-        model = self._leave()
-        for module, training in self._modes:
-            module.training = training
-        for parameter, weight in self._weights:
+        model = self._attached_to()
+        for parameter, weight in self._weights.items():
             parameter.data.copy_(weight)
             parameter.grad = None
-        self._weights = []
+        for module, training in self._modes:
+            module.training = training
+        self._leave()
+        self._weights = {}
         return model
 
     def merge(self) -> PreTrainedModel:
@@ -105,13 +96,12 @@ class Method:
 
     def saved(self) -> tuple["Method", dict[str, Tensor]]:
         """What a file keeps: the recipe to attach again, and what is trained, by name."""
-        learned = self._attached_to().named_parameters()
-        return self, {name: parameter for name, parameter in learned if parameter.requires_grad}
+        return self, self.learned()
 
-    @property
-    def added(self) -> list[nn.Module]:
-        """The modules that the method put into the model."""
-        return [getattr(edit.parent, edit.name) for edit in self._edits if isinstance(edit, Child)]
+    def learned(self) -> dict[str, nn.Parameter]:
+        """What training changed: the method's own, also if it was frozen since, and what is trained beside it."""
+        known, every = self.own | self._weights.keys(), self._attached_to().named_parameters()
+        return {name: parameter for name, parameter in every if parameter.requires_grad or parameter in known}
 
     def add(self, module: nn.Module, name: str, child: nn.Module) -> None:
         """Put a child beside the weights of a module, on their device and in their precision.
@@ -123,40 +113,58 @@ class Method:
         beside = next((each for each in module.parameters() if each.is_floating_point()), None)
         if beside is not None:
             child.to(beside.device, beside.dtype)
+        self._undo.append(partial(_remove, module, name))
         module.add_module(name, child.train(module.training))
-        self._edits.append(Child(module, name))
+        self.added.append(child)
 
     def hook(self, handle: RemovableHandle) -> None:
         """Remember a hook. Register methods of modules: copy.deepcopy carries those along, but no closure."""
-        self._edits.append(handle)
+        self._undo.append(handle.remove)
 
     def configure(self, config: PreTrainedConfig, name: str, value: object) -> None:
         """Change a value of a configuration for as long as the method is attached."""
-        self._edits.append(Setting(config, name, getattr(config, name)))
+        self._undo.append(partial(setattr, config, name, getattr(config, name)))
         setattr(config, name, value)
 
     def unfreeze(self, part: nn.Module | nn.Parameter) -> None:
-        """Train this part of the model itself."""
-        part.requires_grad_(True)
+        """Train this part of the model itself: what it was comes back with `detach`, what it becomes is saved."""
+        self._attached_to()
+        for parameter in [part] if isinstance(part, nn.Parameter) else part.parameters():
+            if parameter not in self._weights:
+                self._weights[parameter] = parameter.detach().clone()
+            parameter.requires_grad_(True)
 
     @contextmanager
     def _editing(self, model: PreTrainedModel) -> Iterator[None]:
         """Freeze the model and let the edits happen. If anything fails, they are undone."""
         family(model)
         if attached(model):
-            raise RuntimeError(f"{attached(model)} is attached to this model: detach it before attaching {self}")
+            raise RuntimeError(
+                f"{attached(model)} is attached to this model: detach it before attaching {self}, "
+                "by peft_edu.attached(model).detach(), or make the model anew"
+            )
         if self._model is not None:
             raise RuntimeError(f"this {self} is attached to another model: make a new one for this model")
-        self._model, self._edits = model, []
+        _refuse_weights_that_are_not_here(model)
+        self.added, self._undo = [], []  # what takes the edits back, the last one first; each may run twice
         self._modes = [(module, module.training) for module in model.modules()]
-        self._trained = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-        setattr(model, _RECORD, self)
         try:
+            self._model = model
+            setattr(model, _RECORD, self)
+            for parameter in model.parameters():
+                self._undo.append(partial(setattr, parameter, "requires_grad", parameter.requires_grad))
+            for part in [each for each in model.modules() if isinstance(each, PreTrainedModel)]:
+                self._undo.append(partial(_remove, part, "resize_token_embeddings"))
+                part.resize_token_embeddings = self._refuse_to_resize
             model.requires_grad_(False)
             yield
         except BaseException:
             self._leave()
             raise
+
+    def _refuse_to_resize(self, *arguments, **options):
+        """It would exchange or freeze what the method holds."""
+        raise RuntimeError(f"{self} is attached: detach it, resize the vocabulary, then attach it")
 
     def _train_head(self, model: PreTrainedModel) -> None:
         for part in head(model):
@@ -170,11 +178,25 @@ class Method:
         return self._model
 
     def _leave(self) -> PreTrainedModel:
-        """Undo every edit, the last one first, but not what training did to the weights."""
-        model, self._model = self._attached_to(), None
-        for edit in reversed(self._edits):
-            edit.remove()
-        for parameter, trained in self._trained:
-            parameter.requires_grad_(trained)
-        delattr(model, _RECORD)
+        """Undo every edit, but not what training did to the weights. Interrupted, it can be called again."""
+        model = self._attached_to()
+        while self._undo:
+            self._undo[-1]()
+            self._undo.pop()
+        vars(model).pop(_RECORD, None)
+        self._model = None
         return model
+
+
+def _remove(module: nn.Module, name: str) -> None:
+    if name in vars(module) or name in module._modules:
+        delattr(module, name)
+
+
+def _refuse_weights_that_are_not_here(model: PreTrainedModel) -> None:
+    """All on meta is fine: such a model is for counting."""
+    meta = {parameter.is_meta for parameter in model.parameters()}
+    if len(meta) > 1 or (True in meta and any(hasattr(module, "_hf_hook") for module in model.modules())):
+        raise ValueError(f"weights of this {type(model).__name__} are offloaded: load it whole, without device_map")
+    if any(callable(getattr(module, "weight", None)) for module in model.modules()):
+        raise ValueError(f"torch has quantised this {type(model).__name__}: attach first, and quantise afterwards")

@@ -1,12 +1,14 @@
 import copy
 from dataclasses import dataclass
+from types import SimpleNamespace
 
+import accelerate
 import pytest
 import torch
 from families import tiny
 from torch import nn
 
-from peft_edu import BitFit, FullFineTuning, HeadOnly, LoRA, TopBlocks, load, save
+from peft_edu import BitFit, FullFineTuning, HeadOnly, LoRA, PTuning, TopBlocks, count, load, save, trainable
 from peft_edu.lora import LoRA as PackagedLoRA
 from peft_edu.method import METHODS, Method, attached
 
@@ -107,7 +109,7 @@ def test_a_method_needs_fields():
         def insert(self, model):
             raise AssertionError("too late: it would be trained, and could not be saved")
 
-    with pytest.raises(TypeError, match="Bare must be a @dataclass, so that its fields can be saved"):
+    with pytest.raises(TypeError, match="Bare must be a @dataclass of plain values, to be saved"):
         Bare().attach(tiny("bert", "classify"))
 
 
@@ -158,6 +160,161 @@ def test_detaching_brings_back_the_mode_of_every_module():
     method.attach(model).eval()
     method.detach()
     assert [module.training for module in model.modules()] == before
+
+
+def test_the_way_out_of_an_attached_method_is_told_and_leads_out():
+    model = LoRA().attach(tiny("gpt2"))
+    method = LoRA()  # in a notebook the old name is taken by now
+    with pytest.raises(RuntimeError, match=r"detach it before .* by peft_edu.attached\(model\).detach\(\), or"):
+        method.attach(model)
+    attached(model).detach()
+    assert attached(method.attach(model)) is method
+
+
+def test_a_field_must_be_a_plain_value():
+    @dataclass
+    class Heavy(Method):
+        weights: torch.Tensor
+
+    model = tiny("bert", "classify")
+    with pytest.raises(TypeError, match="Heavy must be a @dataclass of plain values, to be saved"):
+        Heavy(torch.ones(3)).attach(model)
+    assert attached(model) is None
+
+
+def partly_on_meta():
+    model = tiny("gpt2")
+    model.transformer.h[1].to("meta")
+    return model
+
+
+def with_one_block_on_disk(folder):
+    tiny("gpt2").save_pretrained(folder / "base")
+    places = {"transformer.wte": "cpu", "lm_head": "cpu", "transformer.wpe": "cpu", "transformer.ln_f": "cpu"}
+    places |= {"transformer.h.0": "cpu", "transformer.h.1": "disk"}
+    model, options = type(tiny("gpt2")), {"device_map": places, "offload_folder": folder / "disk"}
+    return model.from_pretrained(folder / "base", **options)
+
+
+OFFLOADED = {
+    "one block on disk": with_one_block_on_disk,
+    "all on the CPU": lambda folder: accelerate.cpu_offload(tiny("gpt2")),
+    "one block on meta": lambda folder: partly_on_meta(),
+}
+
+
+@pytest.mark.parametrize("offloaded", OFFLOADED.values(), ids=OFFLOADED)
+def test_weights_that_are_elsewhere_are_refused(offloaded, tmp_path):
+    model = offloaded(tmp_path)
+    names = list(model.state_dict())
+    with pytest.raises(ValueError, match="weights of this GPT2LMHeadModel are offloaded: load it whole"):
+        LoRA().attach(model)
+    assert list(model.state_dict()) == names and attached(model) is None
+
+
+def test_a_model_that_torch_has_quantised_is_refused():
+    model = torch.ao.quantization.quantize_dynamic(tiny("bert", "classify"), {nn.Linear}, torch.qint8)
+    with pytest.raises(ValueError, match="torch has quantised this BertForSequenceClassification: attach first"):
+        LoRA().attach(model)
+
+
+@pytest.mark.parametrize("method", [FullFineTuning(), PTuning("[P] {text}", "none"), LoRA()])
+def test_the_vocabulary_is_resized_before_a_method_is_attached(method):
+    """Afterwards transformers would freeze the pseudo tokens, and the weights to bring back had another size."""
+    model = tiny("gpt2", "classify")
+    method.attach(model)
+    before = count(model)
+    for part in (model, model.base_model):
+        with pytest.raises(RuntimeError, match="is attached: detach it, resize the vocabulary, then attach it"):
+            part.resize_token_embeddings(70)
+    assert count(model) == before
+    method.detach()
+    model.resize_token_embeddings(70, mean_resizing=False)
+    method.attach(model)
+    assert method.detach().get_input_embeddings().num_embeddings == 70
+
+
+@pytest.mark.parametrize("after", [0, 1, 5, 20, -1])
+def test_an_interrupted_detach_can_be_called_again(after):
+    model = tiny("gpt2", "classify")
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    method = LoRA()
+    method.attach(model)
+    nn.init.ones_(model.score.weight)
+    interrupts = [KeyboardInterrupt]
+
+    def interrupt():
+        if interrupts:
+            raise interrupts.pop()
+
+    method._undo.insert(after, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        method.detach()
+    assert attached(model) is method
+    method.detach()
+    assert list(model.state_dict()) == list(before)
+    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert not any(module._forward_hooks for module in model.modules())
+    assert attached(method.attach(model)) is method
+
+
+def test_an_edit_that_was_undone_by_hand_is_no_obstacle():
+    model = tiny("gpt2", "classify")
+    names, method = list(model.state_dict()), LoRA()
+    method.attach(model)
+    del model.transformer.h[0].attn.c_attn.lora_query
+    method.detach()
+    assert list(model.state_dict()) == names
+
+
+def test_an_interrupted_attach_can_be_called_again():
+    @dataclass
+    class Slow(Method):
+        def insert(self, model):
+            self.add(model.bert, "mine", nn.Linear(2, 2))
+            raise KeyboardInterrupt
+
+    model, method = tiny("bert", "classify"), Slow()
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            method.attach(model)
+        assert attached(model) is None and not hasattr(model.bert, "mine")
+
+
+def test_what_is_unfrozen_beside_a_method_is_brought_back_too():
+    model = tiny("llama", "classify")
+    before, method = model.model.norm.weight.detach().clone(), LoRA()
+    method.attach(model)
+    method.unfreeze(model.model.norm)
+    assert {"model.norm.weight", "score.weight"} <= trainable(model).keys()
+    nn.init.zeros_(model.model.norm.weight)
+    method.detach()
+    assert torch.equal(model.model.norm.weight, before)
+    with pytest.raises(RuntimeError, match="is not attached to a model"):
+        method.unfreeze(model.model.norm)
+
+
+WRAPPERS = {
+    "compiled": lambda model: torch.compile(model, backend="eager"),
+    "parallel": nn.DataParallel,
+    "both": lambda model: nn.DataParallel(torch.compile(model, backend="eager")),
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS)
+def test_a_method_is_seen_through_wrappers(wrap):
+    method = LoRA()
+    model = method.attach(tiny("bert", "classify"))
+    assert attached(wrap(model)) is method
+    assert count(wrap(model)) == count(model)
+
+
+@pytest.mark.parametrize("thing", [None, "model", 3, nn.Linear(2, 2), SimpleNamespace(module=None)])
+def test_what_is_no_model_is_refused(thing):
+    for call in (attached, LoRA().attach, count, lambda model: save(model, "x"), lambda model: load(model, "x")):
+        with pytest.raises(TypeError, match=f"expected a transformers model .*, got {type(thing).__name__}"):
+            call(thing)
 
 
 def test_a_setting_of_the_configuration_is_brought_back():

@@ -3,10 +3,12 @@
     recipe.json            the method and its fields, the model that it was trained on, a checksum of the other file
     learned.safetensors    the trained parameters, those of the task head included
 
-The caller supplies the model, the folder supplies the rest: base weights are never written.
+The caller supplies the model, the folder supplies the rest: base weights are never written, but for a few numbers by
+which they are known again.
 """
 
 import hashlib
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from peft_edu.anatomy import blocks, head_parameters
-from peft_edu.method import METHODS, Method, attached, trainable
-from peft_edu.storage.folder import json_bytes, read_bytes, read_json, read_tensors, tensor_bytes, write_folder
+from peft_edu.anatomy import blocks, family, head, head_parameters
+from peft_edu.method import METHODS, Method, attached, trainable, unwrapped
+from peft_edu.storage import folder as files
 
 FORMAT = 1
 RECIPE, LEARNED = "recipe.json", "learned.safetensors"
@@ -41,6 +43,7 @@ class Count:
 
 def count(model: PreTrainedModel) -> Count:
     """Count the parameters, each once, those that a method added included."""
+    model = unwrapped(model)
     heads = head_parameters(model)
     learned = list(trainable(model).values())
     return Count(
@@ -51,7 +54,8 @@ def count(model: PreTrainedModel) -> Count:
 
 
 def save(model: PreTrainedModel, folder: str | Path) -> Path:
-    """Write the recipe of the attached method, and what it learned."""
+    """Write the recipe of the attached method, and what it learned; what was trained beside it, too."""
+    model = unwrapped(model)
     method = attached(model)
     if method is None:
         raise RuntimeError(
@@ -62,38 +66,69 @@ def save(model: PreTrainedModel, folder: str | Path) -> Path:
         raise RuntimeError(f"{method} was attached with {method.fields}: a field that changes later changes nothing")
     if METHODS[type(method).__name__] is not type(method):
         raise TypeError(f"peft_edu has a {type(method).__name__} of its own, which load would take: rename yours")
-    kept, learned = method.saved()
-    learned = tensor_bytes(learned)
+    kept, tensors = method.saved()
+    data, learned = files.tensor_bytes(tensors), method.learned()
     recipe = {
         "format": FORMAT,
         "method": type(method).__name__,
         "fields": asdict(kept),
+        "beside": [name for name, parameter in learned.items() if parameter not in method.own],
         "model": _describe(model),
-        "sha256": hashlib.sha256(learned).hexdigest(),
+        "weights": _sample({name: weight for name, weight in model.named_parameters() if name not in learned}),
+        "sha256": hashlib.sha256(data).hexdigest(),
     }
-    return write_folder(folder, {RECIPE: json_bytes(recipe), LEARNED: learned})
+    return files.write_folder(folder, {RECIPE: files.json_bytes(recipe), LEARNED: data})
 
 
 def load(model: PreTrainedModel, folder: str | Path) -> PreTrainedModel:
-    """Attach the method that a folder describes, and fill in what it learned. If it fails, the model is untouched."""
-    recipe_file, learned_file = Path(folder) / RECIPE, Path(folder) / LEARNED
-    recipe = read_json(recipe_file)
-    if recipe.get("format") != FORMAT or set(recipe) != {"format", "method", "fields", "model", "sha256"}:
-        raise ValueError(f"{recipe_file} is not a recipe of format {FORMAT}: it holds {', '.join(recipe) or 'nothing'}")
+    """Attach the method that a folder describes, and fill in what it learned. If it fails, the model is untouched.
+
+    Numbers are rounded to the model's precision. The labels may have another order here.
+    """
+    refuse_to_fill(model)
+    recipe_file, learned_file = files.place(folder) / RECIPE, files.place(folder) / LEARNED
+    recipe = {"beside": [], "weights": {}} | files.read_json(recipe_file)  # which older folders do not have
+    parts = {"format", "method", "fields", "beside", "model", "weights", "sha256"}
+    if recipe.get("format") != FORMAT or set(recipe) != parts:
+        raise ValueError(f"{recipe_file} is not a recipe of format {FORMAT}: it holds {', '.join(recipe)}")
     method = make_method(recipe["method"], recipe["fields"], recipe_file)
-    if recipe["model"] != _describe(model):
-        raise ValueError(f"{folder} was trained on {recipe['model']}, but this model is {_describe(model)}")
-    data = read_bytes(learned_file)
+    try:
+        order = _compare(recipe["model"], recipe["weights"], model, recipe_file)
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise ValueError(f"{recipe_file} does not describe a model: {error}") from error
+    data = files.read_bytes(learned_file, room(model))
     if hashlib.sha256(data).hexdigest() != recipe["sha256"]:
         raise ValueError(f"{learned_file} is not the file that its recipe was written with: damaged, or exchanged")
-    return attach_and_fill(method, model, read_tensors(data, learned_file))
+    attach_and_fill(method, model, files.read_tensors(data, learned_file), recipe["beside"])
+    if order:
+        maps = [module for part in head(model) for module in part.modules() if isinstance(module, nn.Linear)]
+        for parameter in maps[-1].parameters():  # with a row for each label
+            parameter.data = parameter.data[order]
+    return model
 
 
-def attach_and_fill(method: Method, model: PreTrainedModel, learned: dict[str, Tensor]) -> PreTrainedModel:
-    """Attach a method and give its parameters these values, or leave the model untouched."""
+def room(model: PreTrainedModel) -> int:
+    """The bytes that what was learned may need: in float64 all that the model has, and more beside a toy."""
+    return 64 * files.MEGABYTE + 9 * sum(parameter.numel() for parameter in model.parameters())
+
+
+def refuse_to_fill(model: PreTrainedModel) -> None:
+    family(model)
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise ValueError(f"this {type(model).__name__} is on meta, where nothing has numbers: load its weights first")
+
+
+def attach_and_fill(method: Method, model: PreTrainedModel, learned: dict[str, Tensor], beside: list[str]):
+    """Attach a method and give its parameters these values, or leave the model untouched.
+
+    Of the model's own parameters, those that `beside` names are trained with it.
+    """
+    base = dict(model.named_parameters())
     method.attach(model)
     try:
-        wanted = trainable(model)
+        for name in base.keys() & set(map(str, beside)):
+            method.unfreeze(base[name])
+        wanted = method.learned()
         if wrong := sorted(wanted.keys() ^ learned.keys()):
             where = "the model" if wrong[0] in wanted else "the file"
             raise ValueError(f"{method} does not fit the file: {wrong[0]} is only in {where} ({len(wrong)} such names)")
@@ -108,16 +143,13 @@ def attach_and_fill(method: Method, model: PreTrainedModel, learned: dict[str, T
 def _fill(name: str, parameter: nn.Parameter, value: Tensor) -> None:
     if value.shape != parameter.shape:
         raise ValueError(f"{name} is {tuple(value.shape)} in the file, but {tuple(parameter.shape)} in the model")
-    # bfloat16 into float32 loses no digit, the other way round does
-    if not value.is_floating_point() or torch.promote_types(value.dtype, parameter.dtype) != parameter.dtype:
-        raise ValueError(
-            f"{name} is {value.dtype} in the file, and the model's {parameter.dtype} would lose digits: "
-            f"model.to({value.dtype}) first"
-        )
-    parameter.data.copy_(value)
+    rounded = value.to(parameter.dtype)
+    if not value.is_floating_point() or not rounded.isfinite().all():
+        raise ValueError(f"{name} is {value.dtype} in the file, and not all of it is a finite {parameter.dtype}")
+    parameter.data.copy_(rounded)
 
 
-def _describe(model: PreTrainedModel) -> dict[str, str | int]:
+def _describe(model: PreTrainedModel) -> dict[str, object]:
     """What a model must share with another to take over what the other learned."""
     config = model.config
     return {
@@ -126,16 +158,43 @@ def _describe(model: PreTrainedModel) -> dict[str, str | int]:
         "blocks": len(blocks(model)),
         "width": config.hidden_size,
         "vocabulary": config.vocab_size,
+        "labels": list(config.id2label.values()) if head(model) else [],
     }
+
+
+def _sample(weights: dict[str, nn.Parameter]) -> dict[str, list[float]]:
+    """The largest number in the last row of up to eight matrices, with how exactly their precision knows it."""
+    matrices = [(name, weight.detach()) for name, weight in weights.items() if weight.ndim == 2]
+    chosen = matrices[:: (len(matrices) + 7) // 8 or 1]  # the first one embeds words, and its last may be a new one
+    return {name: [weight[-1].abs().max().item(), torch.finfo(weight.dtype).eps] for name, weight in chosen}
+
+
+def _compare(there: dict, weights: dict, model: PreTrainedModel, source: Path) -> list[int] | None:
+    """Refuse a model that is not the one described there. If its labels have another order alone, tell which."""
+    here = _describe(model)
+    labels, ours = there.get("labels", here["labels"]), here["labels"]
+    if there | {"labels": sorted(labels)} != here | {"labels": sorted(ours)}:
+        raise ValueError(f"{source} was trained on {there}, but this model is {here}: take one that is the same")
+    for name, (number, eps) in _sample({n: p for n, p in model.named_parameters() if n in weights}).items():
+        if not math.isclose(number, weights[name][0], rel_tol=max(eps, weights[name][1])):
+            raise ValueError(
+                f"{source} was trained on other weights: the last row of {name} goes up to {weights[name][0]}, here to "
+                f"{number}. Take the same base. New words start at random: unfreeze their embedding, and it is kept too"
+            )
+    return None if labels == ours else [labels.index(label) for label in ours]
 
 
 def make_method(name: str, fields: dict, source: object) -> Method:
     """The method of that name with these fields, which come from a file and may be anything."""
     if str(name) not in METHODS:
         raise ValueError(f"{source} names the method {name!r}; peft_edu has {', '.join(METHODS)}")
+    if not isinstance(fields, dict):
+        raise ValueError(f"{source} does not describe a {name}: its fields are {fields!r}, no names with values")
     try:
-        return METHODS[name](**{field: _tuples(value) for field, value in fields.items()})
-    except (AttributeError, TypeError, ValueError) as error:
+        method = METHODS[name](**{field: _tuples(value) for field, value in fields.items()})
+        asdict(method)  # as `attach` will: it must not be nested without end
+        return method
+    except (AttributeError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{source} does not describe a {name}: {error}") from error
 
 
