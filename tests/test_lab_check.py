@@ -1,6 +1,7 @@
 """Each exercise's solution passes, and each planted misconception is told by its name."""
 
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -20,6 +21,13 @@ def set_grad(model, *parts):
     model.requires_grad_(False)
     for part in parts:
         part.requires_grad_(True)
+
+
+def mark(model, modules, parts):
+    """Train the parts, and set what is no switch of theirs on the modules."""
+    set_grad(model, *parts)
+    for module in modules:
+        module.requires_grad = True
 
 
 def bottleneck(x, W_down, b_down, W_up, b_up, inside=gelu):
@@ -93,6 +101,15 @@ MISTAKES = [
     ("lora.forward", lambda x, W, A, B, alpha: x @ W.T, "A and B do nothing"),
     ("lora.forward", lambda x, W, A, B, alpha: x @ W.T + alpha // len(A) * (x @ A.T @ B.T), "rounded down by //"),
     ("lora.merge", lambda W, A, B, alpha: W + alpha // len(A) * B @ A, "rounded down by //"),
+    ("lora.forward", lambda x, W, A, B, alpha: x @ W.T + alpha / len(B) * (x @ A.T @ B.T), r"divided by len\(B\)"),
+    ("lora.merge", lambda W, A, B, alpha: W + alpha / B.shape[0] * B @ A, r"divided by len\(B\)"),
+    ("lora.forward", lambda x, W, A, B, alpha: x @ W.T + alpha / A.shape[1] * (x @ A.T @ B.T), "width of the input"),
+    ("lora.forward", lambda x, W, A, B, alpha: x @ W.T + alpha / len(A) ** 0.5 * (x @ A.T @ B.T), "scale of rsLoRA"),
+    ("lora.merge", lambda W, A, B, alpha: W + alpha / len(A) ** 0.5 * B @ A, "scale of rsLoRA"),
+    ("lora.forward", lambda x, W, A, B, alpha: x @ W.T + alpha / len(A) * (x @ B.T @ A.T), "A and B are exchanged"),
+    ("lora.merge", lambda W, A, B, alpha: W + alpha / len(A) * A @ B, "A and B are exchanged"),
+    ("lora.forward", lambda x, W, A, B, alpha: 1 / 0, "your function stopped with ZeroDivisionError"),
+    ("lora.forward", lambda x, W, A, B, alpha: sys.exit("bye"), "your function stopped with SystemExit: bye"),
     ("lora.init", lambda out, into, rank: ([[0.0] * into] * rank, [[0.0] * rank] * out), "two tensors, got list and"),
     ("lora.count", lambda into, out, rank: [32], "expected a number, got list"),
     ("lora.forward", lambda x, W, A, B, alpha: alpha / len(A) * x @ (W + B @ A).T, "W is scaled as well"),
@@ -101,7 +118,7 @@ MISTAKES = [
         lambda x, W, A, B, alpha: (W @ x.T) + 2.5 * (B @ A @ x.T),
         r"transposed: \(3, 4\) instead of \(4, 3\)",
     ),
-    ("lora.forward", lambda x, W, A, B, alpha: (W @ x.t() + 2.5 * B @ A @ x.t()).T, "not for a batch"),
+    ("lora.forward", lambda x, W, A, B, alpha: (W @ x.t() + alpha / len(A) * B @ A @ x.t()).T, "not for a batch"),
     ("lora.forward", lambda x, W, A, B, alpha: x @ W.T + 4 * x @ B @ A, "stopped with RuntimeError.* x .t, in."),
     ("lora.forward", lambda x, W, A, B, alpha: x @ W.add_(2.5 * B @ A).T, "changed in place"),
     ("lora.forward", lambda x, W, A, B, alpha: None, "is there a return"),
@@ -122,7 +139,7 @@ MISTAKES = [
     ("lora.merge", lambda W, A, B, alpha: W + B @ A, "alpha / r is left out"),
     ("lora.merge", lambda W, A, B, alpha: (W + 2.5 * B @ A).T, "transposed"),
     ("lora.merge", lambda W, A, B, alpha: W.add_(2.5 * B @ A), "changed in place"),
-    ("lora.merge", lambda W, A, B, alpha: W - 2.5 * B @ A, "how to unmerge"),
+    ("lora.merge", lambda W, A, B, alpha: W - alpha / len(A) * B @ A, "how to unmerge"),
     ("freezing.count", lambda model: sum(p.numel() for p in model.parameters()), "counts the frozen ones"),
     ("freezing.count", lambda model: len([p for p in model.parameters() if p.requires_grad]), "counts tensors"),
     (
@@ -132,6 +149,9 @@ MISTAKES = [
     ),
     ("freezing.top_blocks", lambda m, n: None, "nothing is frozen"),
     ("freezing.top_blocks", lambda m, n: set_grad(m, *m.bert.encoder.layer[3 - n :]), "classifier is frozen"),
+    ("freezing.top_blocks", lambda m, n: mark(m, [m.classifier], m.bert.encoder.layer[3 - n :]), "does nothing"),
+    ("freezing.top_blocks", lambda m, n: mark(m, m.bert.encoder.layer[3 - n :], [m.classifier]), "does nothing"),
+    ("freezing.top_blocks", lambda m, n: setattr(m, "requires_grad", False), "does nothing"),
     ("freezing.top_blocks", lambda m, n: set_grad(m, m.classifier, *m.bert.encoder.layer[:n]), "first n blocks"),
     ("freezing.top_blocks", lambda m, n: set_grad(m, m.classifier, *m.bert.encoder.layer[-n:]), "blocks.-0:."),
     ("freezing.top_blocks", lambda m, n: set_grad(m, m.classifier, *m.bert.encoder.layer[2 - n :]), "trained block"),
@@ -265,6 +285,7 @@ def test_every_exercise_has_a_solution_that_passes():
         ("adapter.count", lambda d, m: np.prod([2, d, m]) + np.int64(d + m)),
         ("freezing.count", lambda model: torch.tensor(sum(p.numel() for p in model.parameters() if p.requires_grad))),
         ("prefix.mask", lambda mask, p: torch.cat([torch.ones(len(mask), p), mask], 1)),
+        ("freezing.top_blocks", lambda m, n: mark(m, [m.classifier], [*m.bert.encoder.layer[3 - n :], m.classifier])),
     ],
 )
 def test_other_solutions_that_do_as_asked_pass(name, other):
@@ -280,6 +301,8 @@ def test_a_misconception_is_told_by_its_name(name, mistake, message):
 def test_what_is_no_exercise_or_no_function_is_told():
     with pytest.raises(ValueError, match="no exercise 'lora.backward'; there are .*lora.forward"):
         check("lora.backward", len)
+    with pytest.raises(ValueError, match=r"no exercise \['lora.forward'\]; there are"):
+        check(["lora.forward"], len)
     with pytest.raises(TypeError, match=r"checks a function, got Tensor. It is f\(x, W, A, B, alpha\)"):
         check("lora.forward", torch.zeros(2))
 

@@ -2,16 +2,23 @@
 
 import base64
 import io
+from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
+from families import SIZES, tiny
 from lab_models import bert_classifier, gpt2
 from PIL import Image
+from torch import nn
 
 from peft_edu import Adapter, BitFit, FullFineTuning, LoRA, PrefixTuning, PromptTuning, TopBlocks, count
-from peft_edu.lab import architecture, plots
+from peft_edu.anatomy import linear_maps, norms
+from peft_edu.lab import architecture, plots, pretraining_figure
 from peft_edu.lab.figures import display, drawings, model_map, style
 from peft_edu.lab.measure.parts import describe, parts
+from peft_edu.method import Method
 
 SEEDS = {1: [0.80, 0.82], 2: [0.85, 0.86], 4: [0.88, 0.90]}
 
@@ -117,6 +124,106 @@ def test_the_map_in_words(method, words):
     assert describe(parts(method.attach(bert_classifier()))) == f"Model map. {words}"
 
 
+@pytest.mark.parametrize("family", SIZES)
+def test_the_numbers_of_the_map_are_the_count_of_the_model(family):
+    for method in (LoRA(2), Adapter(4), Adapter(4, "pfeiffer"), BitFit(), TopBlocks(1), PrefixTuning(3, hidden=8)):
+        try:
+            model = method.attach(tiny(family, "classify"))
+        except ValueError:
+            continue  # no biases, or attention of its own kind
+        slabs = [slab for part in parts(model) for slab in part.slabs]
+        beside = sum(slab.beside + slab.biases for slab in slabs)
+        assert sum(slab.weights for slab in slabs if slab.trained) + beside == count(model).trainable, method
+        assert sum(slab.weights for slab in slabs) + beside == count(model).total, method
+
+
+class Scale(nn.Module):
+    """A learner's own: each output of a linear map times a number."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.by = nn.Parameter(torch.ones(width))
+
+    def rescale(self, module, inputs, output):
+        return self.by * output
+
+
+@dataclass
+class OwnIA3(Method):
+    roles: tuple[str, ...] = ("key", "value", "up")
+
+    def insert(self, model):
+        for module in {target.module: None for target in linear_maps(model, self.roles)}:
+            scale = Scale(module.bias.numel())
+            self.add(module, "scale", scale)
+            self.hook(module.register_forward_hook(scale.rescale))
+
+
+@dataclass
+class OwnGain(Method):
+    def insert(self, model):
+        for norm in norms(model):
+            self.add(norm, "gain", Scale(model.config.hidden_size))
+
+
+def test_a_learner_s_own_method_stands_beside_the_maps_that_it_changes():
+    model = OwnIA3().attach(bert_classifier())
+    words = "blocks 1 to 3: frozen, 64 trained parameters beside key, value, up; final: frozen; head: trained."
+    assert describe(parts(model)) == f"Model map. embedding: frozen; {words}"
+    fused = OwnIA3(("query", "up")).attach(gpt2())  # GPT-2 keeps query, key and value in one module
+    beside = {slab.name: slab.beside for slab in parts(fused)[1].slabs if slab.beside}
+    assert beside == {"query": 32, "key": 32, "value": 32, "up": 128}
+
+
+def test_a_learner_s_module_that_stands_beside_no_map_has_its_own_place():
+    model = OwnGain().attach(gpt2())
+    found = parts(model)
+    gains = [slab for slab in found[1].slabs if slab.trained]
+    assert [(slab.name, slab.weights) for slab in gains] == [("gain", 2 * 32)]  # two norms in a block
+    assert "norm" in {slab.name for slab in found[1].slabs if not slab.trained}
+    coloured = sum(slab.weights for part in found for slab in part.slabs if slab.trained)
+    assert coloured == count(model).trainable
+
+
+def area(found, title="", *roles):
+    """Square pixels, by what the colour says."""
+    drawn = {}
+    for boxes in model_map.figure(found, title).axes[0].collections:
+        sides = [path.get_extents() for path in boxes.get_paths()]
+        drawn[boxes.get_label()] = sum(side.width * side.height for side in sides)
+    return drawn
+
+
+@pytest.mark.parametrize(
+    "method", [LoRA(rank=8), TopBlocks(1), Adapter(16, norms=False), PrefixTuning(20, hidden=0)], ids=repr
+)
+def test_the_coloured_area_is_the_share_that_is_trained(method):
+    model = method.attach(gpt2())
+    drawn = area(parts(model))
+    coloured = drawn["trained"] + drawn["virtual tokens"] + drawn["trained task head"]
+    assert coloured / (coloured + drawn["frozen"]) == pytest.approx(count(model).share, rel=0.05)
+    assert drawn["virtual tokens"] == (coloured if isinstance(method, PrefixTuning) else 0)
+
+
+def test_a_weight_four_times_as_large_is_drawn_four_times_as_high():
+    [boxes] = [each for each in model_map.figure(parts(LoRA(8).attach(gpt2())), "").axes[0].collections
+               if each.get_label() == "frozen"]  # fmt: skip
+    block = [path.get_extents() for path in boxes.get_paths()][2:]  # behind the tables of tokens and positions
+    query, up = block[0], block[4]
+    assert up.height / query.height == pytest.approx(4, rel=0.03) and up.width == query.width
+
+
+def test_the_legend_names_what_is_drawn():
+    def legend(model):
+        return [text.get_text() for text in model_map.figure(parts(model), "").axes[0].texts]
+
+    assert {"frozen", "trained"} < set(legend(LoRA(2).attach(gpt2())))
+    assert not {"trained task head", "virtual tokens"} & set(legend(LoRA(2).attach(gpt2())))
+    assert "frozen" not in legend(FullFineTuning().attach(gpt2()))
+    words = legend(PrefixTuning(3, hidden=0).attach(bert_classifier()))
+    assert {"virtual tokens", "trained task head"} < set(words) and "trained" not in words
+
+
 def test_no_column_of_a_large_model_leaves_the_page():
     for name, method in (("gpt3-175b", LoRA()), ("t5-v1.1-xl", LoRA()), ("deberta-v2-xxlarge", BitFit())):
         found = parts(method.attach(architecture(name)))
@@ -133,6 +240,55 @@ def test_show_gives_the_picture_and_its_words(monkeypatch):
     assert picture["text/plain"] == rest["metadata"]["image/png"]["alt"] == "v is best: 0.90 < 1"
     assert base64.b64decode(picture["image/png"])[:4] == b"\x89PNG"
     assert "v is best: 0.90 &lt; 1" in words["text/html"]
+
+
+@pytest.mark.parametrize("nothing", [None, 5, "x"])
+def test_what_is_no_figure_is_not_shown(nothing):
+    with pytest.raises(TypeError, match=f"show needs a figure and its text, got {nothing!r}"):
+        display.show(nothing, "words")
+
+
+@pytest.mark.parametrize("title", [5, "$\\frac{$", "a_b^c"])
+def test_any_title_is_drawn_as_it_is_written(title):
+    figure = plots.bars({"$x$": [1.0]}, title, "$")
+    assert style.png(figure) and figure.get_suptitle() == str(title)
+
+
+def drawn_lines(axes):
+    """The points of each series, and the names under the axis."""
+    lines = {line.get_label(): list(zip(*line.get_data(), strict=True)) for line in axes.lines}
+    return lines, [label.get_text() for label in axes.get_xticklabels()]
+
+
+@pytest.mark.parametrize("of", [int, str])
+def test_series_with_different_settings_stand_over_their_own(of):
+    prefix, prompt = {of(n): [float(n)] for n in (1, 2, 20)}, {of(n): [float(n)] for n in (100, 5, 20)}
+    figure = plots.sweep(
+        {"prefix": prefix, "prompt": prompt}, "", "", "", paper={"a": {1: 0.5}, "b": {2: 0.5}}, mark=of(5)
+    )
+    lines, names = drawn_lines(figure.axes[0])
+    assert names == ["1", "2", "5", "20", "100"]
+    assert lines["prefix"] == [(0, 1), (1, 2), (3, 20)] and lines["prompt"] == [(2, 5), (3, 20), (4, 100)]
+    assert [(2, 5)] in lines.values()  # the ring
+    theirs, names = drawn_lines(figure.axes[1])
+    assert names == ["1", "2"] and sorted(theirs.values()) == [[(0, 0.5)], [(1, 0.5)]]
+
+
+def test_named_settings_keep_the_order_in_which_they_come():
+    settings = {"reviews": {"words": [1.0], "numbers": [2.0]}, "topics": {"numbers": [3.0], "labels": [4.0]}}
+    lines, names = drawn_lines(plots.sweep(settings, "", "", "").axes[0])
+    assert names == ["words", "numbers", "labels"] and lines["topics"] == [(1, 3), (2, 4)]
+
+
+def test_the_title_of_a_pretraining_says_what_its_log_says():
+    log = pd.DataFrame({"seed": [0, 0, 1], "tokens": [1e6, 4e7, 1e6], "held_out_loss": [5.0, 0.61, 7.0], "gap": 0.5})
+    assert pretraining_figure(log).get_suptitle() == "40 million tokens: the loss goes from 5.00 to 0.61 nats"
+
+
+@pytest.mark.parametrize("log", [None, pd.DataFrame({"seed": [0]})])
+def test_a_table_that_is_no_pretraining_log_is_refused(log):
+    with pytest.raises(ValueError, match="the log has no column '(seed|tokens)': expected a table as pretraining_log"):
+        pretraining_figure(log)
 
 
 def test_the_trailing_mean_is_the_mean_of_the_last_values():

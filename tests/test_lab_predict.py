@@ -62,6 +62,52 @@ def test_a_choice_is_compared_and_explained(shown, capsys):
         guess.reveal("norms")
 
 
-def test_a_question_without_bounds_or_choices_is_refused():
-    with pytest.raises(ValueError, match="low < high or choices"):
-        predict("How many?", low=3)
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"low": 3},
+        {"low": 3, "high": 3},
+        {"low": NAN, "high": 5},
+        {"low": 0, "high": INF},
+        {"low": "1", "high": "5"},
+        {"choices": []},
+        {"choices": ["one"]},
+        {"choices": 5},
+        {"choices": "abc"},
+        {"choices": [1, 2]},
+        {"choices": ["a", "b", "a"]},
+        {"choices": ["a", "b"], "low": 0, "high": 1},
+    ],
+    ids=str,
+)
+def test_a_question_without_bounds_or_choices_is_refused(asked):
+    with pytest.raises(ValueError, match="predict needs numbers low < high, or two or more different texts as choices"):
+        predict("How many?", **asked)
+
+
+@pytest.mark.parametrize("question", [None, "", 5])
+def test_a_question_is_a_text(question):
+    with pytest.raises(TypeError, match="question is .*, but must be a text"):
+        predict(question, low=0, high=1)
+
+
+@pytest.mark.parametrize("measured", [None, "11", NAN, INF])
+@pytest.mark.parametrize("typed", ["12", ""])
+def test_what_is_measured_is_a_number_with_a_guess_and_without(shown, measured, typed):
+    guess = predict("How many?", low=1, high=128)
+    guess.commit(typed)
+    with pytest.raises(ValueError, match="measured is .*, but must be a finite number"):
+        guess.reveal(measured)
+
+
+@pytest.mark.parametrize("hint", ["It is more.", {"to high": "Never shown."}, ["too high"]])
+def test_a_hint_that_could_never_be_shown_is_refused(shown, hint):
+    with pytest.raises(
+        ValueError, match="hint is .*, but must be a dict whose keys are among too high, too low, right"
+    ):
+        predict("How many?", low=1, high=128).reveal(11, hint)
+    with pytest.raises(ValueError, match="among head, biases"):
+        predict("Which?", choices=["head", "biases"]).reveal("head", {"norms": "They are few."})

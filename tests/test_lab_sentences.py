@@ -1,5 +1,7 @@
 """Sentences as boxes: what stands in them, that nothing leaves the figure, and the card of templates."""
 
+import re
+
 import pytest
 from matplotlib.patches import Rectangle
 
@@ -71,6 +73,56 @@ def test_the_template_of_the_card(card):
     assert "4 pseudo tokens" in card.result.value
     card.controls["before"].value = card.controls["between"].value = 0
     assert "written by hand" in card.result.value and "Error" not in card.result.value
+
+
+def test_without_a_pseudo_token_nothing_is_counted_and_nothing_is_trained(card):
+    card, _ = card
+    for place in ("before", "between", "after"):
+        assert not card.trainer.start.disabled
+        card.controls[place].value = 0
+    assert re.findall(">([0-9,]+)<", card.result.value) == ["0", "0"] and card.trainer.start.disabled
+    card.controls["before"].value = 1
+    assert "1 pseudo token." in card.result.value and not card.trainer.start.disabled
+    assert card.figure().get_suptitle().startswith("1 pseudo token of 128")
+
+
+def test_a_typed_half_becomes_a_whole_number(card):
+    card, _ = card
+    card.controls["before"].value = 2.4
+    assert card.controls["before"].value == 2 and card.template().startswith("[P] [P] {subject}")
+
+
+@pytest.mark.parametrize("words", ["{who}", "{", "was [MASK]", "[P]"])
+def test_words_that_stand_for_something_else_are_refused_in_the_card(card, words):
+    card, seen = card
+    card.controls["words"].value = words
+    assert "ValueError" in card.result.value and "plain words" in card.result.value
+    card.trainer.start.click()
+    card.trainer.thread.join(10)
+    assert not seen and "plain words" in card.trainer.status.value
+    card.controls["words"].value = "was"
+    assert "Error" not in card.result.value
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"width": "x"}, "width is 'x', but must be a whole number"),
+        ({"width": -1}, "width is -1, but must be a whole number"),
+        ({"subject": None}, "subject is None, but must be plain words"),
+        ({"subject": "{Rosa}"}, "subject is '{Rosa}', but must be plain words"),
+        ({"train": None}, "train is None, but must be a function"),
+        ({"steps": 0}, "steps is 0, but must be a whole number"),
+    ],
+)
+def test_a_card_of_templates_is_given_what_it_needs(wrong, message):
+    given = {"width": 128, "subject": "Rosa", "train": print, "steps": 3} | wrong
+    with pytest.raises((ValueError, TypeError), match=message):
+        TemplateCard(**given)
+
+
+def test_a_subject_with_braces_is_drawn_as_it_is():
+    assert template_tokens("{subject} [MASK]", "{x}") == [("{x}", "word"), ("[MASK]", "gap")]
 
 
 def test_the_numbers_of_the_card_are_those_of_the_method(card):

@@ -1,6 +1,8 @@
 """Cards without a browser: numbers, words and pictures follow the controls; training starts, reports and stops."""
 
 import io
+import re
+import sys
 import time
 
 import pytest
@@ -17,6 +19,7 @@ from peft_edu import (
     PromptTuning,
     PTuningV2,
     TopBlocks,
+    attached,
     count,
     fit,
 )
@@ -30,7 +33,7 @@ from peft_edu.lab import (
     TrainerCard,
     architecture,
 )
-from peft_edu.lab.figures import display
+from peft_edu.lab.figures import display, model_map
 from peft_edu.lab.measure.cost import readable, training_memory
 from peft_edu.lab.widgets.sliders import Size
 
@@ -127,6 +130,35 @@ def test_slider_box_words_and_picture_move_together(ranks):
     assert (ranks.result.value, ranks.image.value) == before
 
 
+def test_a_typed_half_becomes_a_whole_number(ranks):
+    ranks.controls["box"].value = 7.5
+    assert ranks.controls["box"].value == ranks.controls["slider"].value == 8 and "Rank 8" in str(ranks)
+    ranks.controls["box"].value = 75
+    assert ranks.controls["box"].value == ranks.controls["slider"].value == 32
+
+
+def test_each_move_is_measured_and_drawn_once(monkeypatch):
+    card, done = FreezingCard(bert_classifier()), []
+    for step in ("measure", "draw", "words"):
+        real = getattr(card, step)
+        monkeypatch.setattr(card, step, lambda given, step=step, real=real: done.append(step) or real(given))
+    card.controls["slider"].value = 1
+    assert done == ["measure", "draw", "words"]
+    card.controls["box"].value = 3
+    assert done == 2 * ["measure", "draw", "words"]
+    str(card), card.figure()
+    assert done.count("measure") == 2
+
+
+def test_an_interrupted_measurement_leaves_no_method_behind(monkeypatch):
+    card = FreezingCard(bert_classifier())
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(model_map, "parts", interrupt)
+        card.controls["slider"].value = 1
+    card.controls["slider"].value = 3
+    assert "blocks 1 to 3: trained" in str(card) and not attached(card.model)
+
+
 def test_the_room_of_the_picture_is_kept(ranks):
     image = Image.open(io.BytesIO(ranks.image.value))
     assert (ranks.image.layout.width, ranks.image.layout.height) == tuple(f"{side}px" for side in image.size)
@@ -168,7 +200,9 @@ def test_the_freezing_card_counts_what_attaching_counts():
 def test_the_freezing_card_trains_what_it_shows():
     seen = []
     card = FreezingCard(
-        bert_classifier(), train=lambda row, on_step: seen.append(row) or on_step(1, 1.0), steps={"full": 7}.get
+        bert_classifier(),
+        train=lambda row, on_step: seen.append(row) or on_step(1, 1.0),
+        steps={"top 2": 5, "full": 7}.get,
     )
     card.controls["slider"].value = 4
     card.trainer.start.click()
@@ -204,6 +238,76 @@ def test_stop_ends_the_training_at_once_and_keeps_the_result():
     assert time.perf_counter() - pressed < 5  # at most the step and the drawing that it is in, on a busy machine too
     assert "steps done</b>, stopped after" in card.trainer.status.value
     assert card.trainer.image.value != empty and not card.trainer.start.disabled
+
+
+def interrupt(*given):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("leave", [lambda on_step: sys.exit("bye"), interrupt])
+def test_no_way_to_end_leaves_a_training_without_a_word(leave):
+    card = TrainerCard("Train", leave, 10)
+    card.trainer.start.click()
+    card.trainer.thread.join(10)
+    assert re.match(
+        "<details role=.alert.><summary><b>(SystemExit:</b> bye|KeyboardInterrupt:)", card.trainer.status.value
+    )
+    assert not card.trainer.start.disabled and card.trainer.stop.disabled
+
+
+def test_a_loss_is_a_number():
+    card = TrainerCard("Train", lambda on_step: on_step(1, "much"), 10)
+    card.trainer.start.click()
+    card.trainer.thread.join(10)
+    assert "on_step was given the loss &#x27;much&#x27;, but must be given a number" in card.trainer.status.value
+    card.trainer.train = lambda on_step: on_step(1, torch.tensor(0.5))
+    card.trainer.start.click()
+    card.trainer.thread.join(10)
+    assert card.trainer.curves["this run"] == [0.5] and str(card) == "Training loss. this run 0.500"
+    card.trainer.train = lambda on_step: on_step(1, 0.25)
+    card.trainer.start.click()
+    card.trainer.thread.join(10)
+    assert str(card) == "Training loss. this run 0.250"  # as many steps, other losses
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: RankCard(gpt2(), [1.0]), r"scores is \[1.0\], but must be a dict: for each setting a list"),
+        (lambda: RankCard(gpt2(), {1: "80"}), r"scores\[1\] is '80', but must be a list of finite numbers"),
+        (lambda: RankCard(gpt2(), {1: ["80"]}), r"scores\[1\] is \['80'\], but must be a list of finite numbers"),
+        (lambda: RankCard(gpt2(), {1: []}), r"scores\[1\] is \[\], but must be a list of finite numbers"),
+        (lambda: RankCard(gpt2(), {1: [float("nan")]}), r"scores\[1\] is \[nan\], but must be"),
+        (lambda: RankCard(gpt2(), {"a": [1.0]}), "a setting of scores is 'a', but must be a whole number from 1"),
+        (lambda: RankCard(gpt2(), {0: [1.0]}), "a setting of scores is 0, but must be a whole number from 1"),
+        (lambda: RankCard(gpt2(), train=5), "train is 5, but must be a function"),
+        (lambda: RankCard(gpt2(), train=print, steps=lambda rank: "x"), "steps is 'x', but must be a whole number"),
+        (lambda: FreezingCard(gpt2(), {"full": [None]}), r"scores\['full'\] is \[None\], but must be"),
+        (lambda: PrefixCard(gpt2(), 5), "masses is 5, but must be a function"),
+        (lambda: TrainerCard("Train", print, -1), "steps is -1, but must be a whole number from 1"),
+        (lambda: TrainerCard("Train", print, "x"), "steps is 'x', but must be a whole number from 1"),
+        (lambda: TrainerCard("Train", None, 5), "train is None, but must be a function"),
+    ],
+)
+def test_a_card_is_given_what_it_needs(build, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        build()
+
+
+@pytest.mark.parametrize("shares", [{}, {"after": [0.1, 0.2]}, {"after": [0.1, 0.2, float("nan")]}, 5])
+def test_shares_that_do_not_belong_to_the_layers_are_named_in_the_card(shares):
+    shown = PrefixCard(gpt2(), lambda length: shares).result.value
+    assert 'role="alert"' in shown and re.search(r"masses(\(10\)|\[.*\])? is .*but must be", shown)
+
+
+def test_a_title_is_shown_whatever_it_is():
+    assert "<b>None</b>" in TrainerCard(None, print, 5).view.children[0].value
+
+
+def test_one_virtual_token_is_no_plural():
+    for card in (PromptCard(gpt2()), PrefixCard(gpt2(), lambda length: {"before": [0.1, 0.2, 0.3]})):
+        card.controls["slider"].value = 1
+        assert str(card).startswith("1 virtual token in front of the text")
 
 
 def test_a_failure_is_shown_and_the_next_run_works():

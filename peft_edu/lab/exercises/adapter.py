@@ -3,7 +3,7 @@
 import torch
 from torch.nn.functional import gelu, relu
 
-from peft_edu.lab.exercises.check import Misconception, exercise, number, same, shape, tensors, untouched
+from peft_edu.lab.exercises.check import Misconception, exercise, expect_number, same, shape, tensors, untouched
 
 
 @exercise("adapter.forward")
@@ -38,8 +38,8 @@ def _adapter_count(f) -> None:
         88: "d squared is in it: an adapter never has a matrix of d by d",
         118: "this is two adapters, what Houlsby puts into a block: one is asked for",
     }
-    number(f(8, 3), 59, wrong)
-    number(f(5, 5), 60, {}, "right for d = 8 and m = 3, but not for d = m = 5: the formula is 2 m d + m + d")
+    expect_number(f(8, 3), 59, wrong)
+    expect_number(f(5, 5), 60, {}, "right for d = 8 and m = 3, but not for d = m = 5: the formula is 2 m d + m + d")
 
 
 @exercise("adapter.start")

@@ -43,7 +43,7 @@ def exercise(name: str) -> Callable:
 
 def check(name: str, f: Callable) -> Feedback:
     """Run the check of an exercise on a learner's function."""
-    if name not in EXERCISES:
+    if not isinstance(name, str) or name not in EXERCISES:
         raise ValueError(f"no exercise {name!r}; there are {', '.join(EXERCISES)}")
     test = EXERCISES[name]
     if not callable(f):
@@ -52,7 +52,7 @@ def check(name: str, f: Callable) -> Feedback:
         test(f)
     except Misconception as error:
         return Feedback(False, f"Not yet: {error}")
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return Feedback(
             False, f"Not yet: your function stopped with {type(error).__name__}: {error}. It is {test.__doc__}"
         )
@@ -95,7 +95,7 @@ def shape(tensor, shape, reason: str) -> None:
         raise Misconception(f"expected the shape {tuple(shape)}, got {tuple(tensor.shape)}: {reason}")
 
 
-def number(result, right: int, wrong: Mapping[int, str], otherwise: str = "") -> None:
+def expect_number(result, right: int, wrong: Mapping[int, str], otherwise: str = "") -> None:
     if result is None:
         raise Misconception("the function gives nothing back: is there a return?")
     if isinstance(result, Tensor) and result.numel() == 1:

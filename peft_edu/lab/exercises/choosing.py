@@ -1,6 +1,6 @@
 """Lesson 08: what is worth choosing among, and what a budget buys."""
 
-from peft_edu.lab.exercises.check import Misconception, exercise, number
+from peft_edu.lab.exercises.check import Misconception, exercise, expect_number
 
 POINTS = {"full": (1000, 95.0), "top": (400, 93.0), "A": (40, 95.0), "B": (20, 96.0), "C": (20, 90.0), "D": (5, 80.0)}
 
@@ -40,4 +40,4 @@ def _rank(f) -> None:
     result = f(96, 6, 20_000)
     if isinstance(result, float) and not result.is_integer():
         raise Misconception(f"{result:.2f} is no rank: round down to a whole number")
-    number(result, 8, wrong)
+    expect_number(result, 8, wrong)

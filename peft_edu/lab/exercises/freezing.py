@@ -3,7 +3,7 @@
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
-from peft_edu.lab.exercises.check import Misconception, exercise, number
+from peft_edu.lab.exercises.check import Misconception, exercise, expect_number
 
 
 @exercise("freezing.count")
@@ -20,7 +20,7 @@ def _freezing_count(f) -> None:
         2: "this counts tensors: each holds p.numel() parameters",
         3: "this counts tensors, the frozen ones as well: each holds p.numel() parameters",
     }
-    number(f(model), 32, wrong)
+    expect_number(f(model), 32, wrong)
 
 
 @exercise("freezing.top_blocks")
@@ -30,6 +30,9 @@ def _freezing_top_blocks(f) -> None:
         model = _small_bert()
         f(model, n)
         trained = [any(p.requires_grad for p in block.parameters()) for block in model.bert.encoder.layer]
+        right = trained == [i >= 3 - n for i in range(3)] and all(p.requires_grad for p in model.classifier.parameters())
+        if not right and any("requires_grad" in vars(module) for module in model.modules()):
+            raise Misconception("module.requires_grad = ... does nothing: set it for each p in module.parameters()")
         if all(p.requires_grad for p in model.parameters()):
             raise Misconception("nothing is frozen: set requires_grad to False for all first, then to True for some")
         if not all(p.requires_grad for p in model.classifier.parameters()):
@@ -38,7 +41,7 @@ def _freezing_top_blocks(f) -> None:
             raise Misconception("n = 0 trains every block: in Python blocks[-0:] is the whole list")
         if n == 2 and trained == [True, True, False]:
             raise Misconception("these are the first n blocks, at the bottom: the top ones are at the end of the list")
-        if trained != [i >= 3 - n for i in range(3)]:
+        if not right:
             raise Misconception(f"of 3 blocks, n = {n} trained {_numbers(trained)} (counted from 1)")
         if any(p.requires_grad for p in model.bert.embeddings.parameters()):
             raise Misconception("the embeddings are trained: they lie below the first block")

@@ -3,7 +3,30 @@
 import torch
 from torch import Tensor
 
-from peft_edu.lab.exercises.check import Misconception, exercise, number, same, shape, tensors, untouched
+from peft_edu.lab.exercises.check import Misconception, exercise, expect_number, same, shape, tensors, untouched
+
+ALPHA = 7
+WRONG_SCALES = {  # for A (2, 5) and B (3, 2)
+    "alpha / r is left out: the update is scaled, so that alpha keeps its meaning when r changes": 1,
+    "the update is scaled by alpha, not by alpha / r": ALPHA,
+    "alpha / r is rounded down by //: it is a division with a remainder": ALPHA // 2,
+    "the scale is upside down: it is alpha / r": 2 / ALPHA,
+    "this is alpha / sqrt(r), the scale of rsLoRA: LoRA's is alpha / r": ALPHA / 2**0.5,
+    "alpha is divided by len(B), the width of the output: r is len(A), the number of A's rows": ALPHA / 3,
+    "alpha is divided by the width of the input: r is len(A), the number of A's rows": ALPHA / 5,
+}
+
+
+def _result(f, x_and_W: tuple[Tensor, ...], A: Tensor, B: Tensor) -> Tensor:
+    """What f gives; if the shapes do not fit, but would with A and B exchanged, that is said."""
+    try:
+        return untouched(f, (*x_and_W, A, B), ALPHA)
+    except RuntimeError as error:
+        try:
+            f(*x_and_W, B, A, ALPHA)
+        except Exception:
+            raise error from None
+        raise Misconception("A and B are exchanged: A (r, in) reads x first, B (out, r) brings it up again") from error
 
 
 @exercise("lora.forward")
@@ -11,25 +34,19 @@ def _lora_forward(f) -> None:
     """f(x, W, A, B, alpha) -> h: x (t, in), W (out, in), A (r, in), B (out, r), h (t, out)"""
     x, W, A, B = tensors((4, 5), (3, 5), (2, 5), (3, 2))
     base, update = x @ W.T, x @ A.T @ B.T
-    wrong = {
-        "alpha / r is left out: the update B A x is scaled, so that alpha keeps its meaning when r changes": base
-        + update,
-        "the update is scaled by alpha, not by alpha / r": base + 5 * update,
-        "alpha / r is rounded down by //: it is a division with a remainder": base + 2 * update,
-        "the scale is upside down: it is alpha / r": base + 2 / 5 * update,
-        "W x is missing: the frozen weight still does its work, LoRA adds to it": 2.5 * update,
+    wrong = {message: base + scale * update for message, scale in WRONG_SCALES.items()} | {
+        "W x is missing: the frozen weight still does its work, LoRA adds to it": ALPHA / 2 * update,
         "A and B do nothing here: add (alpha / r) B A x": base,
-        "W is scaled as well: alpha / r belongs to the update alone": 2.5 * (base + update),
+        "W is scaled as well: alpha / r belongs to the update alone": ALPHA / 2 * (base + update),
     }
-    inputs = x, W, A, B
-    same(untouched(f, inputs, 5), base + 2.5 * update, wrong)
+    same(_result(f, (x, W), A, B), base + ALPHA / 2 * update, wrong)
     (batch,) = tensors((2, 4, 5))
     otherwise = "it works for x (t, in), but not for a batch (b, t, in): transpose A and B, not x"
     try:
-        result = f(batch, W, A, B, 5)
+        result = f(batch, W, A, B, ALPHA)
     except Exception as error:
         raise Misconception(otherwise) from error
-    same(result, batch @ W.T + 2.5 * batch @ A.T @ B.T, {}, otherwise)
+    same(result, batch @ W.T + ALPHA / 2 * batch @ A.T @ B.T, {}, otherwise)
 
 
 @exercise("lora.init")
@@ -70,20 +87,18 @@ def _lora_count(f) -> None:
         12: "only A is counted: B is trained as well",
         20: "only B is counted: A is trained as well",
     }
-    number(f(6, 10, 2), 32, wrong)
-    number(f(7, 7, 3), 42, {}, "right for 6 -> 10 at rank 2, but not for 7 -> 7 at rank 3: the formula is r (in + out)")
+    expect_number(f(6, 10, 2), 32, wrong)
+    otherwise = "right for 6 -> 10 at rank 2, but not for 7 -> 7 at rank 3: the formula is r (in + out)"
+    expect_number(f(7, 7, 3), 42, {}, otherwise)
 
 
 @exercise("lora.merge")
 def _lora_merge(f) -> None:
     """f(W, A, B, alpha) -> the merged weight (out, in): W (out, in), A (r, in), B (out, r)"""
     W, A, B = tensors((3, 5), (2, 5), (3, 2))
-    wrong = {
-        "alpha / r is left out: then merged and unmerged outputs differ": W + B @ A,
-        "the update is scaled by alpha, not by alpha / r": W + 5 * B @ A,
-        "alpha / r is rounded down by //: it is a division with a remainder": W + 2 * B @ A,
-        "this is the update alone: the merged weight is W plus it": 2.5 * B @ A,
-        "the update is taken away: this is how to unmerge": W - 2.5 * B @ A,
+    wrong = {message: W + scale * B @ A for message, scale in WRONG_SCALES.items()} | {
+        "this is the update alone: the merged weight is W plus it": ALPHA / 2 * B @ A,
+        "the update is taken away: this is how to unmerge": W - ALPHA / 2 * B @ A,
         "W comes back as it was: add (alpha / r) B A": W,
     }
-    same(untouched(f, (W, A, B), 5), W + 2.5 * B @ A, wrong)
+    same(_result(f, (W,), A, B), W + ALPHA / 2 * B @ A, wrong)

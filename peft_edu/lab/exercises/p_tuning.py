@@ -2,7 +2,7 @@
 
 import torch
 
-from peft_edu.lab.exercises.check import exercise, number, same, tensors, untouched
+from peft_edu.lab.exercises.check import exercise, expect_number, same, tensors, untouched
 
 
 @exercise("p_tuning.put_in")
@@ -34,4 +34,4 @@ def _answer(f) -> None:
         2: "that is the place of the answer in the list of candidates: give the token's id",
         4: "that is the first candidate, whatever the logits say",
     }
-    number(untouched(f, (logits,), [4, 5, 3]), 3, wrong)
+    expect_number(untouched(f, (logits,), [4, 5, 3]), 3, wrong)

@@ -1,6 +1,6 @@
 """Lesson 06: a tag for each word, however many tokens it has, and how tags are measured."""
 
-from peft_edu.lab.exercises.check import Misconception, exercise, number
+from peft_edu.lab.exercises.check import Misconception, exercise, expect_number
 
 
 @exercise("p_tuning_v2.align")
@@ -31,7 +31,7 @@ def _f1(f) -> None:
         1 / 6: "that divides by the union of both sets: F1 counts 2 for what they share, over the sum of their sizes",
     }
     result = f(given, right)
-    number(round(result, 6) if isinstance(result, float) else result, round(2 / 7, 6),
+    expect_number(round(result, 6) if isinstance(result, float) else result, round(2 / 7, 6),
            {round(value, 6): message for value, message in wrong.items()})  # fmt: skip
     if f(set(), set(right)) != 0:
         raise Misconception("where nothing is given, F1 is 0")

@@ -2,7 +2,7 @@
 
 import torch
 
-from peft_edu.lab.exercises.check import Misconception, exercise, number, same, tensors, untouched
+from peft_edu.lab.exercises.check import Misconception, exercise, expect_number, same, tensors, untouched
 
 
 @exercise("prefix.attention")
@@ -39,8 +39,8 @@ def _prefix_count(f) -> None:
         8: "this is a prompt at the input: a prefix has keys and values in every layer",
         160: "length times width squared: a prefix holds vectors, not matrices",
     }
-    number(f(5, 4, 2), 80, wrong)
-    number(f(24, 1024, 10), 491_520, {}, "right for 5 layers, but not for GPT-2 medium: the formula is 2 p L d")
+    expect_number(f(5, 4, 2), 80, wrong)
+    expect_number(f(24, 1024, 10), 491_520, {}, "right for 5 layers, but not for GPT-2 medium: the formula is 2 p L d")
 
 
 @exercise("prefix.mask")

@@ -16,6 +16,8 @@ def show(figure: Figure, alt: str) -> None:
     JupyterLab gives a PNG no alternative text, so the text follows for screen readers, out of sight; the PNG's metadata
     hold it for exported pages, and its text/plain for tests.
     """
+    if not isinstance(figure, Figure):
+        raise TypeError(f"show needs a figure and its text, got {figure!r}")
     image = base64.b64encode(style.png(figure)).decode()
     display({"image/png": image, "text/plain": alt}, metadata={"image/png": {"alt": alt}}, raw=True)
     display({"text/html": unseen(f"Figure: {alt}")}, raw=True)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from peft_edu.lab.figures import style
-from peft_edu.lab.figures.plots import Seeds
+from peft_edu.lab.figures.seeds import Seeds
 
 
 @style.styled

@@ -13,7 +13,7 @@ from peft_edu.storage.checkpoint import count
 # The picture, in pixels
 
 _LEFT, _RIGHT, _BOTTOM, _TOP = 14, 756, 74, 296
-_LABELS = 62  # room for the names of the maps, left of the first block
+_LABELS, _LONGEST = 62, 9  # room for the names of the maps, left of the first block, and the letters that fit
 _THIN, _END = 3, 46  # what stays visible however small it is; the least room of what is not a block, for its name
 _COLUMNS = 48  # more blocks than these do not fit: then every second or third is drawn
 
@@ -43,25 +43,30 @@ def figure(found: list[Part], title: str) -> Figure:
         x += _room(part, scale) + gap
     boxes.put_on(axes)
     note = "area = parameters; the smallest are drawn larger" + (f"; 1 block of {every}" if every > 1 else "")
-    _legend(axes, any(slab.virtual for part in found for slab in part.slabs), note)
+    _legend(axes, boxes, note)
     return picture
 
 
 class _Boxes:
     """Rectangles by role, drawn together: one call a role keeps a slider quick."""
 
+    LOOKS = {
+        "frozen": {"facecolor": style.FROZEN, "edgecolor": style.FROZEN_LINE},
+        "hatched": {"facecolor": "none", "edgecolor": style.FROZEN_LINE, "hatch": "////"},
+        "trained": {"facecolor": style.TRAINED, "edgecolor": style.TRAINED_LINE},
+        "virtual tokens": {"facecolor": style.VIRTUAL, "edgecolor": style.INK},
+        "trained task head": {"facecolor": style.HEAD, "edgecolor": style.INK},
+    }
+
     def __init__(self):
-        self.frozen, self.hatched, self.trained, self.virtual, self.head = [], [], [], [], []
+        self.of: dict[str, list[Rectangle]] = {role: [] for role in self.LOOKS}
+
+    def add(self, role: str, x: float, y: float, width: float, height: float) -> None:
+        self.of[role].append(Rectangle((x, y), width, height))
 
     def put_on(self, axes) -> None:
-        for rectangles, look in (
-            (self.frozen, {"facecolor": style.FROZEN, "edgecolor": style.FROZEN_LINE}),
-            (self.hatched, {"facecolor": "none", "edgecolor": style.FROZEN_LINE, "hatch": "////"}),
-            (self.trained, {"facecolor": style.TRAINED, "edgecolor": style.TRAINED_LINE}),
-            (self.virtual, {"facecolor": style.VIRTUAL, "edgecolor": style.INK}),
-            (self.head, {"facecolor": style.HEAD, "edgecolor": style.INK}),
-        ):
-            axes.add_collection(PatchCollection(rectangles, linewidth=0.5, **look))
+        for role, look in self.LOOKS.items():
+            axes.add_collection(PatchCollection(self.of[role], linewidth=0.5, label=role, **look))
 
 
 def _scale(found: list[Part], gap: float) -> float:
@@ -101,33 +106,34 @@ def _heights(part: Part) -> list[float]:
 
 def _column(boxes: _Boxes, part: Part, x: float, width: float) -> None:
     """Draw a part's slabs from the top down, with one hatching over neighbours that are frozen."""
-    trained = boxes.head if part.kind == "head" else boxes.trained
     y = run = _TOP
     for slab, height in zip(part.slabs, _heights(part), strict=True):
         y -= height
-        look = (boxes.virtual if slab.virtual else trained) if slab.trained else boxes.frozen
-        look.append(Rectangle((x, y), width, height))
+        role = "virtual tokens" if slab.virtual else "trained"
         if slab.trained:
+            boxes.add("trained task head" if part.kind == "head" else role, x, y, width, height)
             _hatch(boxes, x, y + height, width, run)
             run = y
-        elif slab.bias_trained:
-            boxes.trained.append(Rectangle((x, y), width, min(_THIN, height)))
+        else:
+            boxes.add("frozen", x, y, width, height)
+        if slab.biases:
+            boxes.add("trained", x, y, width, min(_THIN, height))
         if slab.beside:
-            look = boxes.virtual if slab.virtual else boxes.trained
-            look.append(Rectangle((x + width, y), _extra(slab, width), height))
+            boxes.add(role, x + width, y, _extra(slab, width), height)
     _hatch(boxes, x, y, width, run)
 
 
 def _hatch(boxes: _Boxes, x: float, bottom: float, width: float, top: float) -> None:
     if top - bottom > 1e-6:
-        boxes.hatched.append(Rectangle((x, bottom), width, top - bottom))
+        boxes.add("hatched", x, bottom, width, top - bottom)
 
 
 def _name_maps(axes, part: Part, x: float) -> None:
     y, last = _TOP, _TOP + 20
     for slab, height in zip(part.slabs, _heights(part), strict=True):
         last = min(y - height / 2, last - 12)
-        axes.text(x, last, slab.name, ha="right", va="center", size=8.5, color=style.MUTED)
+        name = slab.name if len(slab.name) <= _LONGEST else slab.name[: _LONGEST - 1] + "…"
+        axes.text(x, last, name, ha="right", va="center", size=8.5, color=style.MUTED)
         y -= height
 
 
@@ -141,13 +147,13 @@ def _name_part(axes, part: Part, x: float, width: float, last: bool) -> None:
         axes.text(x + width / 2, _BOTTOM - 6, part.number, ha="center", va="top", size=9)
 
 
-def _legend(axes, virtual: bool, note: str) -> None:
-    looks = {
-        "frozen": {"facecolor": style.FROZEN, "edgecolor": style.FROZEN_LINE, "hatch": "////"},
-        "trained": {"facecolor": style.TRAINED, "edgecolor": style.TRAINED_LINE},
-        "task head" if virtual else "trained task head": {"facecolor": style.HEAD, "edgecolor": style.INK},
-    } | ({"virtual tokens": {"facecolor": style.VIRTUAL, "edgecolor": style.INK}} if virtual else {})
-    for x, (name, look) in zip((_LEFT, 100, 182, 282), looks.items(), strict=False):
-        axes.add_patch(Rectangle((x, 18), 16, 12, linewidth=0.5, **look))
-        axes.text(x + 22, 24, name, va="center", size=9)
+def _legend(axes, boxes: _Boxes, note: str) -> None:
+    """What the colours say that are there."""
+    x = _LEFT
+    for role, look in boxes.LOOKS.items():
+        if boxes.of[role] and role != "hatched":
+            hatch = boxes.LOOKS["hatched"]["hatch"] if role == "frozen" else None
+            axes.add_patch(Rectangle((x, 18), 16, 12, linewidth=0.5, hatch=hatch, **look))
+            axes.text(x + 22, 24, role, va="center", size=9)
+            x += 42 + 7 * len(role)
     axes.text(_RIGHT, 24, note, ha="right", va="center", size=8.5, color=style.MUTED)

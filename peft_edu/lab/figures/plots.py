@@ -1,16 +1,17 @@
 """Charts: each function takes numbers and the title that states the finding, and returns a Figure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from statistics import fmean
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from peft_edu.lab.figures import style
-
-Seeds = Sequence[float]  # the same measurement, once a seed
+from peft_edu.lab.figures.seeds import Seeds
 
 
 @style.styled
@@ -48,26 +49,38 @@ def sweep(
     paper: Mapping[str, Mapping[object, float]] = {},
     mark: object = None,
 ) -> Figure:
-    """A setting against a score: the mean as a line, each seed as a dot behind it.
+    """A setting against a score: the mean as a line, each seed as a dot behind it. The series may differ in settings.
 
     `bands` are references that have no such setting (full fine-tuning), from their lowest to their highest seed.
     `paper` is the paper's own sweep, on its own scale in a panel beside ours. `mark` rings one setting.
     """
     figure, (ours, *theirs) = style.panels(title, *([2, [1.9, 1]] if paper else [1]))
-    _sweep_lines(ours, series, mark)
+    places, ends = _places(series), []
+    for i, (name, settings) in enumerate(series.items()):
+        look, means = style.line_style(i), {setting: fmean(seeds) for setting, seeds in settings.items()}
+        for setting, seeds in settings.items():
+            x, behind = [places[setting]] * len(seeds), {"alpha": 0.45, "markersize": 5, "zorder": 2}
+            ours.plot(x, seeds, ".", color=look["color"], **behind)
+        _line(ours, places, means, **look, markersize=6, label=name, zorder=3)
+        ends.append((means[max(means, key=places.get)], name, look["color"]))
+        if mark in means:
+            ring = {"markersize": 14, "markerfacecolor": "none", "color": style.INK, "markeredgewidth": 1.4}
+            ours.plot(places[mark], means[mark], "o", **ring)
+    _name_settings(ours, places)
+    ours.margins(x=0.06)
     for i, (name, values) in enumerate(bands.items()):
         _band(ours, name, values, i)
     ours.set(xlabel=xlabel, ylabel=ylabel)
     if len(series) > 4:
-        last = [(fmean(list(settings.values())[-1]), name) for name, settings in series.items()]
-        _label_ends(ours, [(*end, style.line_style(i)["color"]) for i, end in enumerate(last)])
+        _label_ends(ours, ends)
     elif len(series) > 1:
         ours.legend(frameon=False, fontsize=8.5)
     for axes in theirs:
+        places = _places(paper)
         for i, values in enumerate(paper.values()):
             look = style.line_style(i) | {"markerfacecolor": style.PAPER}
-            axes.plot(range(len(values)), list(values.values()), **look, linestyle="--", linewidth=1)
-            _settings(axes, values)
+            _line(axes, places, values, **look, linestyle="--", linewidth=1)
+        _name_settings(axes, places)
         axes.set(xlabel=xlabel)
         axes.set_title("\n".join(paper), fontsize=9)
     return figure
@@ -81,14 +94,20 @@ def bars(
     paper: Mapping[str, float] = {},
     paper_name: str = "the paper",
     lowest: float = 0,
+    left_out: Collection[str] = (),
 ) -> Figure:
-    """One bar a setting, its height the mean, with each seed as a dot. The paper's figures stand beside, hollow."""
+    """One bar a setting, its height the mean, with each seed as a dot; hatched, if it is left out of a choice.
+
+    The paper's figures stand beside, hollow.
+    """
     figure, (ours, *theirs) = style.panels(title, *([2, [1.6, 1]] if paper else [1]))
-    for i, seeds in enumerate(values.values()):
-        ours.bar(i, fmean(seeds), width=0.62, color=style.TRAINED, alpha=0.85)
+    hatched = {"facecolor": style.FROZEN, "edgecolor": style.FROZEN_LINE, "hatch": "////"}
+    for i, (name, seeds) in enumerate(values.items()):
+        look = hatched if name in left_out else {"color": style.TRAINED, "alpha": 0.85}
+        ours.bar(i, fmean(seeds), width=0.62, **look)
         _dots(ours, i, seeds)
         ours.annotate(_short(fmean(seeds)), (i, max(seeds)), (0, 5), textcoords="offset points", ha="center", size=8.5)
-    _settings(ours, values)
+    _name_settings(ours, values)
     ours.set(ylabel=ylabel, ylim=(lowest, None))
     ours.margins(y=0.12)
     for axes in theirs:
@@ -97,7 +116,7 @@ def bars(
         )
         for i, value in enumerate(paper.values()):
             axes.annotate(_short(value), (i, value), (0, 7), textcoords="offset points", ha="center", size=8.5)
-        _settings(axes, paper)
+        _name_settings(axes, paper)
         axes.margins(x=0.15, y=0.25)
         axes.set_title(paper_name, fontsize=9.5)
     return figure
@@ -111,8 +130,7 @@ def trade_off(points: Mapping[str, tuple[float, Seeds]], title: str, ylabel: str
         look = style.line_style(i)
         axes.plot([100 * share] * len(seeds), seeds, ".", color=look["color"], alpha=0.4, markersize=5)
         axes.plot(100 * share, fmean(seeds), **look, markersize=8, linestyle="")
-    axes.set(xscale="log", xlabel="trained share of the parameters, %", ylabel=ylabel)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    _log_axis(axes, "trained share of the parameters, %", ylabel)
     axes.margins(x=0.12, y=0.15)
     _label_points(axes, {name: (100 * share, fmean(seeds)) for name, (share, seeds) in points.items()})
     return figure
@@ -195,10 +213,7 @@ def frontier(
         axes.plot(list(points), means, **look, markersize=6, label=name)
     for i, (name, seeds) in enumerate(bands.items()):
         _band(axes, name, seeds, i)
-    axes.set(xscale="log", xlabel=xlabel, ylabel=ylabel)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.7g}")
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    _log_axis(axes, xlabel, ylabel)
     if len(series) > 1:
         axes.legend(frameon=False, fontsize=8.5)
     return figure
@@ -206,23 +221,27 @@ def frontier(
 
 def trailing_mean(values: Sequence[float], window: int) -> np.ndarray:
     """Each value averaged with those before it, at most `window` of them."""
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    ends = np.arange(1, len(values) + 1)
-    starts = np.maximum(0, ends - window)
-    return (sums[ends] - sums[starts]) / (ends - starts)
+    return pd.Series(values, dtype=float).rolling(window, min_periods=1).mean().to_numpy()
 
 
-def _sweep_lines(axes: Axes, series, mark) -> None:
-    for i, (name, settings) in enumerate(series.items()):
-        look, means = style.line_style(i), [fmean(seeds) for seeds in settings.values()]
-        for x, seeds in enumerate(settings.values()):
-            axes.plot([x] * len(seeds), seeds, ".", color=look["color"], alpha=0.45, markersize=5, zorder=2)
-        axes.plot(range(len(means)), means, **look, markersize=6, label=name, zorder=3)
-        if mark in settings:
-            at = list(settings).index(mark)
-            axes.plot(at, means[at], "o", markersize=14, markerfacecolor="none", color=style.INK, markeredgewidth=1.4)
-    _settings(axes, settings)
-    axes.margins(x=0.06)
+def _places(series: Mapping[str, Mapping[object, object]]) -> dict[object, int]:
+    """Where each setting stands on the axis: numbers by size, else in the order in which they first come."""
+    settings = list(dict.fromkeys(setting for each in series.values() for setting in each))
+    with suppress(TypeError, ValueError):  # names stay as they come
+        settings.sort(key=float)
+    return {setting: place for place, setting in enumerate(settings)}
+
+
+def _line(axes: Axes, places: Mapping[object, int], values: Mapping[object, float], **look) -> None:
+    at = sorted(values, key=places.get)
+    axes.plot([places[setting] for setting in at], [values[setting] for setting in at], **look)
+
+
+def _log_axis(axes: Axes, xlabel: str, ylabel: str) -> None:
+    axes.set(xscale="log", xlabel=xlabel, ylabel=ylabel)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.7g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _band(axes: Axes, name: str, seeds: Seeds, i: int) -> None:
@@ -240,7 +259,7 @@ def _band(axes: Axes, name: str, seeds: Seeds, i: int) -> None:
     )
 
 
-def _settings(axes: Axes, names) -> None:
+def _name_settings(axes: Axes, names) -> None:
     axes.set_xticks(range(len(names)), [str(name) for name in names])
 
 

@@ -76,7 +76,7 @@ def _broken(name: str, tokens: Sequence[Token]) -> list[tuple[str, list[Token]]]
 def template_tokens(template: str, subject: str) -> list[Token]:
     """The boxes of a template whose subject is filled in."""
     seen, tokens = 0, []
-    spaced = template.replace("[P]", " [P] ").replace("[MASK]", " [MASK] ").format(subject=subject)
+    spaced = template.replace("[P]", " [P] ").replace("[MASK]", " [MASK] ").replace("{subject}", subject)
     for piece in spaced.split():
         if piece == "[P]":
             seen += 1

@@ -55,6 +55,7 @@ _RC = {
     "figure.dpi": DPI,
     "lines.linewidth": 1.8,
     "hatch.linewidth": 0.6,
+    "text.parse_math": False,  # a title with a $ is a title
 }
 
 
@@ -78,7 +79,7 @@ def panels(title: str, columns: int = 1, widths=None, height: float = HEIGHT, ro
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained" if room else None)
     FigureCanvasAgg(figure)
     place = {"x": 0.012, "ha": "left", "va": "top"} | ({} if room else {"y": 1 - 0.1 / height})
-    figure.suptitle(fill(title, 76), size=11, **place)
+    figure.suptitle(fill(str(title), 76), size=11, **place)
     axes = figure.subplots(1, columns, squeeze=False, width_ratios=widths)[0] if room else []
     return figure, list(axes)
 

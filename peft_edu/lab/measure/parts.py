@@ -10,16 +10,17 @@ from transformers import PreTrainedModel
 
 from peft_edu.anatomy import LinearMap, blocks, head, linear_maps, sublayer_outputs
 from peft_edu.method import attached
+from peft_edu.prefix_tuning import Prefix
 
 
 @dataclass(frozen=True)
 class Slab:
-    """One weight of a part, its bias, and what a method put beside it."""
+    """What is trained of a part's weight, or what is frozen of it, and what a method put beside it."""
 
     name: str
     weights: int
     trained: bool
-    bias_trained: bool = False
+    biases: int = 0  # trained ones of a frozen weight, not among its numbers
     beside: int = 0
     virtual: bool = False  # what is beside are virtual tokens, or the slab itself is a prompt
 
@@ -29,33 +30,29 @@ class Part:
     kind: str  # embedding, block, final (the last norm, a pooler, a language-model head of its own), head
     name: str
     slabs: tuple[Slab, ...]
+    number: int = 0  # of a block, from 1 at the bottom
 
     @property
     def weights(self) -> int:
         return sum(slab.weights for slab in self.slabs)
 
-    @property
-    def number(self) -> int:
-        """Which block it is, from 1 at the bottom."""
-        return int(self.name.split()[-1])
-
 
 def parts(model: PreTrainedModel) -> list[Part]:
     """The model from its embedding to its head. What lies neither in a block nor in the head is in front or behind."""
     seen: set[nn.Parameter] = set()
-    maps: dict[nn.Module, list[LinearMap]] = {}
+    maps: dict[nn.Module, list[LinearMap]] = defaultdict(list)
     for each in linear_maps(model):
-        maps.setdefault(each.module, []).append(each)
-    added = [set(module.parameters()) for module in attached(model).added] if attached(model) else []
-    shared = {parameter for a, b in combinations(added, 2) for parameter in a & b}  # an MLP that makes all prefixes
-    mine = set().union(*added)
-    stack = [_block(model, block, i, maps, seen | shared) for i, block in enumerate(blocks(model), start=1)]
-    seen.update(parameter for block in blocks(model) for parameter in block.parameters() if parameter not in shared)
+        maps[each.module].append(each)
+    added = set(attached(model).added if attached(model) else ())
+    owned = [set(module.parameters()) for module in added]
+    shared = {parameter for a, b in combinations(owned, 2) for parameter in a & b}  # an MLP that makes all prefixes
+    stack = [_block(model, block, i, maps, added, seen, shared) for i, block in enumerate(blocks(model), start=1)]
     heads = [Part("head", "head", tuple(_owned(part, seen))) for part in head(model)]
     outer = [parameter for parameter in outside_blocks(model) if parameter not in seen]
+    mine = set().union(*owned)
     front = set(outer[: _in_front(model)]) | shared | (mine & set(outer))  # a prompt stands before the text
-    embedding = Part("embedding", "embedding", tuple(_owned(model, seen, within=front, virtual=mine)))
-    final = Part("final", "final", tuple(_owned(model, seen, within=set(outer))))
+    embedding = Part("embedding", "embedding", tuple(_owned(model, seen, front, virtual=mine)))
+    final = Part("final", "final", tuple(_owned(model, seen, set(outer))))
     return [part for part in (embedding, *stack, final, *heads) if part.weights]
 
 
@@ -76,69 +73,74 @@ def describe(found: list[Part]) -> str:
     runs: list[tuple[str, list[str]]] = []
     for part in found:
         state = _state(part)
-        if runs and runs[-1][0] == state and part.kind == "block" and "block" in runs[-1][1][-1]:
+        if runs and runs[-1][0] == state and part.number > 1:
             runs[-1][1].append(part.name)
         else:
             runs.append((state, [part.name]))
     return "Model map. " + "; ".join(f"{_span(names)}: {state}" for state, names in runs) + "."
 
 
-def _block(model: PreTrainedModel, block: nn.Module, number: int, maps: dict, seen: set[nn.Parameter]) -> Part:
-    """The linear maps, from the bottom up, and the norms. An adapter stands beside the map before it, a prefix beside
-    key and value."""
-    beside: dict[str, list[nn.Parameter]] = defaultdict(list)
-    places = sublayer_outputs(model, block)
-    for place in places:
-        if hasattr(place, "adapter"):
-            beside["down" if place is places[-1] else "output"] += place.adapter.parameters()
-    for prefix in (module.prefix for module in block.modules() if hasattr(module, "prefix")):
-        own = [parameter for parameter in prefix.parameters() if parameter not in seen]
-        for role in ("key", "value"):
-            beside[role] += own
-    prefixes = set(beside["key"])
-    seen = seen | {parameter for each in beside.values() for parameter in each}
-    slabs = []
-    for each in (each for module in block.modules() for each in maps.get(module, ())):
-        near = beside.pop(each.role, [])
-        numbers = sum(p.numel() // 2 if p in prefixes else p.numel() for p in near)
-        slabs.append(_map_slab(each, seen, numbers, virtual=not prefixes.isdisjoint(near)))
-    return Part("block", f"block {number}", (*slabs, *_owned(block, seen, name="norm")))
+def _block(
+    model: PreTrainedModel, block: nn.Module, number: int, maps: dict, added: set, seen: set, shared: set
+) -> Part:
+    """The linear maps, from the bottom up, each with what was put beside it; then the norms, and what else there is."""
+    here = [each for module in block.modules() for each in maps.get(module, ())]
+    ends = [each for each in here if each.role in ("output", "down")]
+    behind = {place: [end] for place, end in zip(sublayer_outputs(model, block), ends, strict=True)}
+    beside: dict[tuple[nn.Module, str], int] = defaultdict(int)
+    virtual = set()
+    pairs = [(parent, child) for parent in block.modules() for child in parent.children() if child in added]
+    for parent, child in pairs:
+        homes = _homes(parent, child, maps, behind)
+        trained = {parameter for parameter in child.parameters() if parameter.requires_grad} - shared
+        seen |= trained if homes else set()  # what stands beside no map gets a slab of its own
+        for home in homes:  # what changes three maps that are stored as one is drawn a third beside each
+            beside[home.module, home.role] += sum(parameter.numel() for parameter in trained) // len(homes)
+            virtual |= {(home.module, home.role)} if isinstance(child, Prefix) else set()
+    slabs = [_map_slab(each, beside[each.module, each.role], (each.module, each.role) in virtual) for each in here]
+    seen.update(parameter for each in here for parameter in each.module.parameters(recurse=False))
+    rest = set(block.parameters()) - shared
+    return Part("block", f"block {number}", (*slabs, *_owned(block, seen, rest, norms_as_one=True)), number)
 
 
-def _map_slab(each: LinearMap, seen: set[nn.Parameter], near: int, virtual: bool) -> Slab:
-    """A linear map with its children; of a fused module's children those that change the same rows."""
-    module, bias = each.module, getattr(each.module, "bias", None)
-    children = [child for child in module.children() if getattr(child, "rows", None) == each.rows]
-    beside = [parameter for child in children for parameter in child.parameters()]
-    seen.update(module.parameters(recurse=False), beside)
-    return Slab(
-        each.role,
-        each.weight.numel(),
-        module.weight.requires_grad,
-        bias_trained=bias is not None and bias.requires_grad,
-        beside=near + sum(parameter.numel() for parameter in beside),
-        virtual=virtual,
-    )
+def _homes(parent: nn.Module, child: nn.Module, maps: dict, behind: dict) -> list[LinearMap]:
+    """The linear maps that a method's module stands beside: those of its parent, or the one before it in the block.
+
+    A prefix stands beside key and value. Of a fused module's maps it is the one whose rows it changes, or all of them.
+    """
+    if isinstance(child, Prefix):
+        inside = (each for module in parent.modules() for each in maps.get(module, ()))
+        return [each for each in inside if each.role in ("key", "value")]
+    homes = maps.get(parent) or behind.get(parent, [])
+    return [each for each in homes if getattr(child, "rows", each.rows) == each.rows]
 
 
-def _owned(root: nn.Module, seen: set, within: set | None = None, name="", virtual=()) -> Iterator[Slab]:
-    """What is not drawn yet: one slab a module, or with a name all of them in one."""
-    left: dict[str, list[tuple[str, nn.Parameter]]] = {}
+def _map_slab(each: LinearMap, beside: int, virtual: bool) -> Slab:
+    trained, bias = each.module.weight.requires_grad, getattr(each.module, "bias", None)
+    numbers, bias_trained = (0, False) if bias is None else (len(each.weight), bias.requires_grad)
+    together, alone = numbers * (bias_trained == trained), numbers * (bias_trained and not trained)
+    return Slab(each.role, each.weight.numel() + together, trained, alone, beside, virtual)
+
+
+def _owned(root: nn.Module, seen: set, within: set | None = None, norms_as_one=False, virtual=()) -> Iterator[Slab]:
+    """What is not drawn yet: of each module a slab of what is trained, and one of what is frozen."""
+    left: dict[tuple[str, bool], list[tuple[str, nn.Parameter]]] = defaultdict(list)
     for path, parameter in root.named_parameters():
         if parameter not in seen and (within is None or parameter in within):
-            owner, _, kind = path.rpartition(".")
-            left.setdefault(name or owner or path, []).append((kind, parameter))
             seen.add(parameter)
-    for owner, parameters in left.items():
-        biases = [p for kind, p in parameters if kind == "bias"]
-        others = [p for kind, p in parameters if kind != "bias"] or biases
-        yield Slab(
-            owner.rpartition(".")[2],
-            sum(p.numel() for p in others),
-            any(p.requires_grad for p in others),
-            bias_trained=any(p.requires_grad for p in biases),
-            virtual=any(p in virtual for _, p in parameters),
-        )
+            owner, _, kind = path.rpartition(".")
+            norm = norms_as_one and type(root.get_submodule(owner)).__name__.endswith("Norm")
+            name = "norm" if norm else (owner or path).rpartition(".")[2]
+            left[name, parameter.requires_grad].append((kind, parameter))
+    alone = {
+        name: sum(p.numel() for _, p in found)
+        for (name, trained), found in left.items()
+        if trained and (name, False) in left and all(kind == "bias" for kind, _ in found)
+    }
+    for (name, trained), found in left.items():
+        if not (trained and name in alone):
+            numbers, soft = sum(p.numel() for _, p in found), any(p in virtual for _, p in found)
+            yield Slab(name, numbers, trained, alone.get(name, 0), virtual=soft)
 
 
 def _state(part: Part) -> str:
@@ -151,7 +153,7 @@ def _state(part: Part) -> str:
         if any(slab.virtual for slab in beside):
             what = "trained parameters of virtual tokens for"
         told.append(f"{sum(slab.beside for slab in beside):,} {what} {names}")
-    if any(slab.bias_trained and not slab.trained for slab in part.slabs):
+    if any(slab.biases for slab in part.slabs):
         told.append("biases trained")
     return ", ".join(told)
 

@@ -26,17 +26,20 @@ class Card:
     def __init__(self, title: str, controls: Mapping[str, widgets.Widget], trainer: TrainButton | None = None):
         self.controls, self.trainer = dict(controls), trainer
         self.result, self.image = widgets.HTML(), reserved_image(self.inches)
+        self._measured: dict[Hashable, object] = {}
         self._drawn: dict[Hashable, bytes] = {}
         row = [*self.controls.values(), *(trainer.buttons if trainer else ())]
         rest = [trainer.progress, trainer.status, trainer.image] if trainer else []
         layout = widgets.Layout(width=WIDTH, padding="8px", border="1px solid var(--jp-border-color1)")
-        heading = widgets.HTML(f"<b>{html.escape(title)}</b>")
+        heading = widgets.HTML(f"<b>{html.escape(str(title))}</b>")
         row_layout = widgets.Layout(flex_flow="row wrap", align_items="center")
         self.view = widgets.VBox(
             [heading, widgets.HBox(row, layout=row_layout), self.result, self.image, *rest], layout=layout
         )
-        for control in self.controls.values():
-            control.observe(self.update, "value")
+        for name, control in self.controls.items():
+            control.style.description_width = "initial"
+            if name != "box":  # it goes with the slider: to watch both would show each move twice
+                control.observe(self.update, "value")
         self.update()
 
     def state(self) -> Hashable:
@@ -60,13 +63,19 @@ class Card:
 
     def figure(self) -> Figure:
         """The figure as it stands now, for a page where no widget lives."""
-        return self.draw(self.measure(self.state()))
+        return self.draw(self._numbers(self.state()))
+
+    def _numbers(self, state: Hashable):
+        """Each state is measured once."""
+        if state not in self._measured:
+            self._measured[state] = self.measure(state)
+        return self._measured[state]
 
     def update(self, change=None) -> None:
         """Show what the controls say."""
         try:
             state = self.state()
-            numbers = self.measure(state)
+            numbers = self._numbers(state)
             if state not in self._drawn:
                 self._drawn[state] = style.png(self.draw(numbers))
             # An Image with a tooltip does not open in JupyterLab (ipywidgets 8.1), so its words stand in the result.
@@ -76,24 +85,24 @@ class Card:
             self.result.value = as_error(error)
 
     def __str__(self) -> str:
-        return self.alt(self.measure(self.state()))
+        return self.alt(self._numbers(self.state()))
 
     def _ipython_display_(self) -> None:
         present(self.view, str(self))
 
 
 class TrainerCard(Card):
-    """A card that only trains: `train(on_step)` returns what to say at the end."""
+    """A card that only trains: `train(on_step)` returns what to say at the end, after `steps` steps."""
 
     def __init__(self, title: str, train: Callable[[OnStep], object], steps: int):
         super().__init__(title, {}, TrainButton(train, lambda: steps))
         self.view.children = [child for child in self.view.children if child not in (self.result, self.image)]
 
     def state(self) -> Hashable:
-        return len(self.trainer.curves.get("this run", ()))
+        return tuple((name, *losses) for name, losses in self.trainer.curves.items() if losses)
 
     def measure(self, state):
-        return {name: losses for name, losses in self.trainer.curves.items() if losses}
+        return {name: losses for name, *losses in state}
 
     def words(self, numbers) -> str:
         return ""

@@ -1,19 +1,23 @@
-"""Which method? An answer with its reasons, from what was measured: scores on a task, seconds, bytes."""
+"""Which method? An answer with its reasons, from what was measured: scores on a task, operations, bytes.
+
+Validation chooses, and the test scores are told afterwards: who chooses by the test set reports the luckiest.
+"""
 
 import html
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
 import ipywidgets as widgets
 from matplotlib.figure import Figure
 
-from peft_edu.lab.figures import style
+from peft_edu.checks import number
+from peft_edu.lab.figures import plots
+from peft_edu.lab.figures.seeds import Seeds, checked_scores
 from peft_edu.lab.measure.cost import readable
 from peft_edu.lab.widgets.card import Card
-from peft_edu.lab.widgets.controls import table
+from peft_edu.lab.widgets.controls import WholeNumber, html_table, plural
 
-Seeds = Sequence[float]  # the same measurement, once a seed
 CLOSE = 2.0  # points: a method this near to the best does as well, for a choice between three seeds
 SLOWER = 1.03  # times the base model's operations: so little more is let pass
 
@@ -26,56 +30,82 @@ class Cost:
     kept: int
     operations: float
 
+    def __post_init__(self):
+        number("kept", self.kept, "of bytes, 0 or more", lambda kept: kept >= 0)
+        number("operations", self.operations, "above 0", lambda times: times > 0)
+
 
 @dataclass(frozen=True)
 class Verdict:
-    """A method, its mean score, and why it is left out, if it is."""
+    """A method, its scores, and why it is left out, if it is."""
 
     method: str
-    score: float
+    validation: Seeds
+    test: Seeds
     cost: Cost
     reason: str = ""
 
 
 def judge(
-    scores: Mapping[str, Seeds], costs: Mapping[str, Cost], tasks: int = 1, room: int | None = None, slower: bool = True
+    validation: Mapping[str, Seeds],
+    test: Mapping[str, Seeds],
+    costs: Mapping[str, Cost],
+    tasks: int = 1,
+    room: int | None = None,
+    slower: bool = True,
 ) -> list[Verdict]:
     """All methods, first those that are possible, from the fewest bytes on; then the others, from the best score on.
 
-    Possible is what comes within two points of the best score, keeps no more than `room` bytes for so many `tasks`,
-    and, unless it may be `slower`, computes no more than the base model.
+    Possible is what comes within two points of the best on validation, keeps no more than `room` bytes for so many
+    `tasks`, and, unless it may be `slower`, computes no more than the base model.
     """
-    means = {method: fmean(seeds) for method, seeds in scores.items()}
-    best = max(means.values())
+    validation, test = checked_scores("validation", validation), checked_scores("test", test)
+    if not validation or (missing := [each for each in validation if each not in test or each not in costs]):
+        what = f"{missing[0]!r} has no test scores or no cost" if validation else "validation has no method"
+        raise ValueError(f"{what}: each method needs scores on validation and on test, and a Cost")
+    if wrong := [method for method, cost in costs.items() if not isinstance(cost, Cost)]:
+        raise TypeError(f"{wrong[0]!r} costs {costs[wrong[0]]!r}, but must be a Cost(kept, operations)")
+    best = max(map(fmean, validation.values()))
     verdicts = []
-    for method, score in means.items():
+    for method, seeds in validation.items():
         cost, reason = costs[method], ""
-        if score < best - CLOSE:
-            reason = f"{best - score:.1f} points below the best"
+        behind = round(best - fmean(seeds), 6)  # means of decimals: 90.3 - 88.3 is a little more than 2
+        if behind > CLOSE:
+            reason = f"{behind:.3g} points below the best"
         elif room is not None and cost.kept * tasks > room:
-            reason = f"{readable(cost.kept * tasks)} for {tasks} tasks, more than {readable(room)}"
+            reason = f"{readable(cost.kept * tasks)} for {plural(tasks, 'task')}, more than {readable(room)}"
         elif not slower and cost.operations > SLOWER:
             reason = f"{cost.operations:.2f} times the base model's operations"
-        verdicts.append(Verdict(method, score, cost, reason))
-    return sorted(verdicts, key=lambda one: (bool(one.reason), -one.score if one.reason else one.cost.kept))
+        verdicts.append(Verdict(method, seeds, test[method], cost, reason))
+    return sorted(verdicts, key=lambda one: (bool(one.reason), -fmean(one.validation) if one.reason else one.cost.kept))
 
 
 class DecisionCard(Card):
-    """A task, how many such tasks are served from one base, the room for them, and whether they may be slower."""
+    """A task, how many such tasks are served from one base, the room for them, and whether they may be slower.
+
+    `validation` and `test`: for each task, and in it for each method, one score a seed.
+    """
 
     ROOM = {"any": None, "1 MB": 10**6, "10 MB": 10**7, "100 MB": 10**8}
 
-    def __init__(self, scores: Mapping[str, Mapping[str, Seeds]], costs: Mapping[str, Cost]):
-        self.scores, self.costs = scores, costs
+    def __init__(
+        self,
+        validation: Mapping[str, Mapping[str, Seeds]],
+        test: Mapping[str, Mapping[str, Seeds]],
+        costs: Mapping[str, Cost],
+    ):
+        if not isinstance(validation, Mapping) or not validation:
+            raise ValueError(f"validation is {validation!r}, but must be a dict: for each task the scores by method")
+        for task, scores in validation.items():
+            judge(scores, test.get(task), costs)  # whatever is missing is told here, not when the task is chosen
+        self.validation, self.test, self.costs = validation, test, costs
         wide, narrow = widgets.Layout(width="190px"), widgets.Layout(width="150px")
         controls: dict[str, widgets.Widget] = {
-            "task": widgets.Dropdown(options=list(scores), description="task", layout=wide),
-            "tasks": widgets.BoundedIntText(1, 1, 10_000, description="how many", layout=narrow),
+            "task": widgets.Dropdown(options=list(validation), description="task", layout=wide),
+            "tasks": WholeNumber(value=1, min=1, max=10_000, description="how many", layout=narrow),
             "room": widgets.Dropdown(options=list(self.ROOM), description="room for all", layout=wide),
             "slower": widgets.Checkbox(True, description="may be slower", layout=narrow, indent=False),
         }
-        for control in controls.values():
-            control.style.description_width = "initial"
         super().__init__("Which method, and why", controls)
 
     def state(self) -> Hashable:
@@ -83,47 +113,32 @@ class DecisionCard(Card):
 
     def measure(self, state: tuple) -> tuple[int, list[Verdict]]:
         task, tasks, room, slower = state
-        return tasks, judge(self.scores[task], self.costs, tasks, self.ROOM[room], slower)
+        tasks = int(tasks)
+        return tasks, judge(self.validation[task], self.test[task], self.costs, tasks, self.ROOM[room], slower)
 
     def words(self, numbers: tuple[int, list[Verdict]]) -> str:
         tasks, verdicts = numbers
-        columns = ("", "score", f"kept for {tasks}", "operations", "why not")
-        rows = [
-            (
-                one.method,
-                f"{one.score:.1f}",
-                readable(one.cost.kept * tasks),
-                f"× {one.cost.operations:.2f}",
-                one.reason,
-            )
-            for one in verdicts
-        ]
-        return f"<b>{html.escape(self._answer(numbers))}</b>{table(columns, rows)}"
+        columns = ("", "validation", "worst seed", "test", f"kept for {tasks}", "operations", "why not")
+        rows = []
+        for one in verdicts:
+            scores = fmean(one.validation), min(one.validation), fmean(one.test)
+            cost = readable(one.cost.kept * tasks), f"× {one.cost.operations:.2f}"
+            rows.append((one.method, *(f"{score:.1f}" for score in scores), *cost, one.reason))
+        return f"<b>{html.escape(self._answer(numbers))}</b>{html_table(columns, rows)}"
 
     def alt(self, numbers: tuple[int, list[Verdict]]) -> str:
-        return f"{self._answer(numbers)} {', '.join(f'{one.method} {one.score:.1f}' for one in numbers[1])}."
+        means = ((one.method, fmean(one.validation), fmean(one.test)) for one in numbers[1])
+        scores = ", ".join(f"{method} {validation:.1f} ({test:.1f})" for method, validation, test in means)
+        return f"{self._answer(numbers)} On validation, and in brackets on test: {scores}."
 
     def draw(self, numbers: tuple[int, list[Verdict]]) -> Figure:
-        return verdict_bars(numbers[1], self._answer(numbers))
+        left_out = {one.method for one in numbers[1] if one.reason}
+        validation = {one.method: one.validation for one in numbers[1]}
+        return plots.bars(validation, self._answer(numbers), "validation score, %", left_out=left_out)
 
     def _answer(self, numbers: tuple[int, list[Verdict]]) -> str:
         tasks, (first, *_) = numbers
         if first.reason:
             return f"Nothing fits. The best, {first.method}, is left out: {first.reason}."
         kept = readable(first.cost.kept * tasks)
-        return f"{first.method}: within {CLOSE:g} points of the best, and keeps least, {kept}."
-
-
-@style.styled
-def verdict_bars(verdicts: Sequence[Verdict], title: str) -> Figure:
-    """The scores: what is possible in the colour of what is trained, the rest hatched."""
-    figure, (axes,) = style.panels(title)
-    for i, one in enumerate(verdicts):
-        look = (
-            {"color": style.TRAINED} if not one.reason else {"facecolor": style.FROZEN, "edgecolor": style.FROZEN_LINE}
-        )
-        axes.bar(i, one.score, width=0.62, hatch="////" if one.reason else "", **look)
-        axes.annotate(f"{one.score:.1f}", (i, one.score), (0, 4), textcoords="offset points", ha="center", size=8.5)
-    axes.set_xticks(range(len(verdicts)), [one.method for one in verdicts])
-    axes.set(ylabel="test score, %", ylim=(0, 109))
-    return figure
+        return f"{first.method}: within {CLOSE:g} points of the best on validation, and keeps least, {kept}."

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
+from numbers import Real
 
 import ipywidgets as widgets
 
@@ -15,11 +16,12 @@ class Guess:
     """A learner's guess. `value` is None until one is committed."""
 
     def __init__(self, question: str, low: float | None, high: float | None, choices: Sequence[str] | None):
-        self.question, self.low, self.high, self.choices = question, low, high, choices
+        _check(question, low, high, choices)
+        self.question, self.low, self.high, self.choices = question, low, high, list(choices or ())
         self.value: Value | None = None
         self.box = (
-            widgets.RadioButtons(options=choices, value=None)
-            if choices
+            widgets.RadioButtons(options=self.choices, value=None)
+            if self.choices
             else widgets.Text(placeholder=f"a number from {low:g} to {high:g}", layout=widgets.Layout(width="220px"))
         )
         self.button = widgets.Button(description="commit", tooltip="Commit this guess")
@@ -45,6 +47,11 @@ class Guess:
         """
         if self.choices and measured not in self.choices:
             raise ValueError(f"measured {measured!r} is none of the choices {', '.join(self.choices)}")
+        if not self.choices and not _finite(measured):
+            raise ValueError(f"measured is {measured!r}, but must be a finite number")
+        known = self.choices or ["too high", "too low", "right"]
+        if not isinstance(hint or {}, Mapping) or set(hint or {}) - set(known):
+            raise ValueError(f"hint is {hint!r}, but must be a dict whose keys are among {', '.join(known)}")
         print(f"Measured: {_said(measured)}.")
         if self.value is None:
             print("No guess was committed. To compare one, commit it above and run this cell again.")
@@ -80,12 +87,27 @@ def predict(
     question: str, low: float | None = None, high: float | None = None, choices: Sequence[str] | None = None
 ) -> Guess:
     """Ask for a number between `low` and `high`, or for one of `choices`; `reveal` compares it later."""
-    if choices is None and (low is None or high is None or low >= high):
-        raise ValueError(f"predict needs low < high or choices, got low={low}, high={high}, choices={choices}")
-    guess = Guess(question, low, high, list(choices) if choices else None)
+    guess = Guess(question, low, high, choices)
     asked = f"one of: {', '.join(guess.choices)}" if choices else f"a number from {low:g} to {high:g}"
     present(guess.view, f"Predict. {question} ({asked})")
     return guess
+
+
+def _check(question: object, low: object, high: object, choices: object) -> None:
+    if not isinstance(question, str) or not question:
+        raise TypeError(f"question is {question!r}, but must be a text")
+    if choices is None:
+        fine = _finite(low) and _finite(high) and low < high
+    else:
+        texts = isinstance(choices, (list, tuple)) and all(isinstance(each, str) for each in choices)
+        fine = texts and len(set(choices)) == len(choices) > 1 and low is None and high is None
+    if not fine:
+        got = f"low={low!r}, high={high!r}, choices={choices!r}"
+        raise ValueError(f"predict needs numbers low < high, or two or more different texts as choices; got {got}")
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
 
 
 def _said(value: Value) -> str:

@@ -1,6 +1,6 @@
 """The sliders of the lessons: rank, bottleneck, lengths, and how many blocks are trained."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from statistics import fmean
@@ -10,16 +10,17 @@ from transformers import PreTrainedModel
 
 from peft_edu import Adapter, FullFineTuning, LoRA, PrefixTuning, PromptTuning, PTuningV2, TopBlocks, count
 from peft_edu.anatomy import blocks, linear_maps
+from peft_edu.checks import whole_number
 from peft_edu.lab.figures import drawings, model_map
+from peft_edu.lab.figures.seeds import Seeds, checked_scores, said
 from peft_edu.lab.measure.cost import readable, training_memory
 from peft_edu.lab.models.architectures import architecture
 from peft_edu.lab.widgets.card import Card
-from peft_edu.lab.widgets.controls import number, table
+from peft_edu.lab.widgets.controls import html_table, needs_function, plural, slider_and_box
 from peft_edu.lab.widgets.training import OnStep, TrainButton
 from peft_edu.method import Method
 from peft_edu.storage.checkpoint import Count
 
-Seeds = Sequence[float]  # the same measurement, once a seed
 COLUMNS = ("", "trained parameters", "share", "gradients and AdamW's moments", "for all parameters")
 
 
@@ -59,10 +60,13 @@ class SizeCard(Card):
         steps: Callable[[int], int] = lambda setting: 150,
         paper: str = "gpt2-medium",
     ):
-        self.model, self.scores, self.score_name = model, dict(sorted((scores or {}).items())), score_name
+        scores = checked_scores("scores", scores or {})
+        for setting in scores:
+            whole_number("a setting of scores", setting)
+        self.model, self.scores, self.score_name = model, dict(sorted(scores.items())), score_name
         models = {"this model": model, paper: architecture(paper)}
         self.first, self.second = ({name: self.counted(each, n) for name, each in models.items()} for n in (1, 2))
-        controls = number(self.name, 1, self.largest, self.start)
+        controls = slider_and_box(self.name, 1, self.largest, self.start)
         trainer = _trainer(train, steps, lambda: controls["slider"].value, lambda n: f"{self.name} {n}", self.update)
         super().__init__(self.title, controls, trainer)
 
@@ -93,7 +97,7 @@ class SizeCard(Card):
 
     def words(self, numbers) -> str:
         setting, sizes, *_ = numbers
-        return table(COLUMNS, [size.row() for size in sizes]) + _stored(self.scores.get(setting))
+        return html_table(COLUMNS, [size.row() for size in sizes]) + _stored(self.scores.get(setting))
 
     def draw(self, numbers) -> Figure:
         setting, _, *more = numbers
@@ -101,8 +105,8 @@ class SizeCard(Card):
 
     def alt(self, numbers) -> str:
         setting, (here, there), *more = numbers
-        said = self.says(setting, *more)
-        return f"{said} {here.trainable:,} trained parameters here, {there.trainable:,} in {there.name}."
+        picture = self.says(setting, *more)
+        return f"{picture} {here.trainable:,} trained parameters here, {there.trainable:,} in {there.name}."
 
 
 class RankCard(SizeCard):
@@ -159,6 +163,7 @@ class PrefixCard(SizeCard):
     title, name, start, text = "A prefix's length", "length", 10, 30
 
     def __init__(self, model: PreTrainedModel, masses: Callable[[int], Mapping[str, Seeds]], *args, **kwargs):
+        needs_function("masses", masses, "masses(length) gives the shares by name")
         self.masses = masses
         super().__init__(model, *args, **kwargs)
 
@@ -166,8 +171,11 @@ class PrefixCard(SizeCard):
         return PrefixTuning(length, hidden=0)
 
     def state(self) -> Hashable:
-        length = self.controls["slider"].value
-        return length, tuple((name, tuple(shares)) for name, shares in self.masses(length).items())
+        length, depth = self.controls["slider"].value, len(blocks(self.model))
+        masses = checked_scores("masses", self.masses(length))
+        if not masses or any(len(shares) != depth for shares in masses.values()):
+            raise ValueError(f"masses({length}) is {masses}, but must be one share for each of {depth} layers, by name")
+        return length, tuple((name, tuple(shares)) for name, shares in masses.items())
 
     def measure(self, state: tuple) -> tuple:
         length, masses = state
@@ -175,7 +183,8 @@ class PrefixCard(SizeCard):
 
     def says(self, length: int, masses: Mapping[str, Seeds]) -> str:
         shares = [f"{name}: {', '.join(f'{share:.0%}' for share in values)}" for name, values in masses.items()]
-        return f"{length} virtual tokens in front of the text in every layer. Attention on them, {'; '.join(shares)}."
+        tokens, them = plural(length, "virtual token"), "it" if length == 1 else "them"
+        return f"{tokens} in front of the text in every layer. Attention on {them}, {'; '.join(shares)}."
 
     def picture(self, length: int, masses: Mapping[str, Seeds]) -> Figure:
         name, shares = list(masses.items())[-1]
@@ -193,11 +202,11 @@ class PromptCard(SizeCard):
         return PromptTuning(length, init="random")  # which of them it starts from makes no difference to their number
 
     def says(self, length: int) -> str:
-        return f"{length} virtual tokens in front of the text, at the input alone."
+        return f"{plural(length, 'virtual token')} in front of the text, at the input alone."
 
     def picture(self, length: int) -> Figure:
         depth, width = len(blocks(self.model)), self.model.config.hidden_size
-        title = f"Length {length}: {length} × {width} numbers at the input, and nothing above it is trained"
+        title = f"Length {length}: {length} × {width} numbers at the input; the blocks above it are frozen"
         return drawings.virtual_tokens(length, self.text, depth, title, {}, self.scores, self.score_name, deep=False)
 
 
@@ -221,7 +230,7 @@ class DepthCard(SizeCard):
         return f"Prompts of {self.length} positions in the top {n} of {self.largest} layers."
 
     def picture(self, n: int) -> Figure:
-        title = f"The top {n} of {self.largest} layers have prompts; the others attend to the text alone"
+        title = f"Prompts in the top {n} of {self.largest} layers; the others attend to the text alone"
         layers = self.top(self.model, n)
         return drawings.virtual_tokens(
             self.length, self.text, self.largest, title, {}, self.scores, self.score_name, layers=layers
@@ -242,9 +251,9 @@ class FreezingCard(Card):
         train: Callable[[str, OnStep], object] | None = None,
         steps: Callable[[str], int] = lambda position: 150,
     ):
-        self.model, self.scores = deepcopy(model), dict(scores or {})
+        self.model, self.scores = deepcopy(model), checked_scores("scores", scores or {})
         self.depth = len(blocks(model))
-        controls = number("blocks", 0, self.depth + 1, min(2, self.depth))
+        controls = slider_and_box("blocks", 0, self.depth + 1, min(2, self.depth))
         trainer = _trainer(train, steps, lambda: self.position(controls["slider"].value), str, self.update)
         super().__init__(
             "What is trained, from the top: 0 is the head alone, the last is everything", controls, trainer
@@ -258,16 +267,13 @@ class FreezingCard(Card):
 
     def measure(self, n: int) -> tuple[int, Count, list[model_map.Part]]:
         method = TopBlocks(n) if n <= self.depth else FullFineTuning()
-        method.attach(self.model)
-        try:
-            return n, count(self.model), model_map.parts(self.model)
-        finally:
-            method.detach()
+        model = method.attach(deepcopy(self.model))  # a copy of its own: whatever interrupts this, no method is left
+        return n, count(model), model_map.parts(model)
 
     def words(self, numbers) -> str:
         n, counted, _ = numbers
         row = Size("this model", counted.trainable, counted.total).row()
-        return table(COLUMNS, [row]) + self._backward(n) + _stored(self.scores.get(self.position(n)))
+        return html_table(COLUMNS, [row]) + self._backward(n) + _stored(self.scores.get(self.position(n)))
 
     def alt(self, numbers) -> str:
         return model_map.describe(numbers[-1])
@@ -291,11 +297,9 @@ def _trainer(train, steps, value: Callable[[], object], name: Callable[[object],
     """What trains at the value that the slider has when the button is pressed."""
     if train is None:
         return None
+    needs_function("train", train, "train(value, on_step)")
     return TrainButton(lambda on_step: train(value(), on_step), lambda: steps(value()), lambda: name(value()), after)
 
 
 def _stored(seeds: Seeds | None) -> str:
-    if not seeds:
-        return ""
-    runs = f"{min(seeds):.1f} to {max(seeds):.1f} over {len(seeds)} seeds" if len(seeds) > 1 else "1 seed"
-    return f" Stored: <b>{fmean(seeds):.1f}</b> ({runs})."
+    return f" Stored: {said(seeds)}." if seeds else ""

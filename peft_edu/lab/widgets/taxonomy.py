@@ -12,9 +12,9 @@ from matplotlib.patches import Rectangle
 
 from peft_edu.lab.figures import style
 from peft_edu.lab.widgets.card import Card
-from peft_edu.lab.widgets.controls import table
+from peft_edu.lab.widgets.controls import html_table
 
-FAMILIES = {  # what is done to the model, and the two families that do the same
+FAMILY_DOES = {  # what is done to the model, and the two families that do the same
     "adapters": "adds modules",
     "soft prompts": "adds vectors",
     "selective": "chooses weights",
@@ -33,7 +33,7 @@ class Place:
     also: str = ""
 
 
-PLACES = (
+METHOD_PLACES = (
     Place("adapters", "adapters", "02_adapters.ipynb", "small networks in series with the frozen sub-layers"),
     Place("prefix tuning", "soft prompts", "03_prefix_tuning.ipynb", "keys and values in front of the text, in every "
           "layer", "reparameterised"),
@@ -52,9 +52,8 @@ class TaxonomyCard(Card):
     """Choose a method: its family lights up, with what the family does and the lesson to read."""
 
     def __init__(self):
-        self.places = {place.method: place for place in PLACES}
+        self.places = {place.method: place for place in METHOD_PLACES}
         choice = widgets.Dropdown(options=list(self.places), description="method", layout=widgets.Layout(width="260px"))
-        choice.style.description_width = "initial"
         super().__init__("Where a method belongs", {"method": choice})
 
     def state(self) -> Hashable:
@@ -66,12 +65,12 @@ class TaxonomyCard(Card):
     def words(self, place: Place) -> str:
         link = f'Read <a href="{place.lesson}" target="_blank"><u>lesson {place.lesson[:2]}</u></a>.'
         family = place.family + (f"; the network that makes it while it learns: {place.also}" if place.also else "")
-        rows = [("family", family), ("what it does", FAMILIES[place.family]), ("what is trained", place.idea)]
-        return table(("", place.method), rows) + link
+        rows = [("family", family), ("what it does", FAMILY_DOES[place.family]), ("what is trained", place.idea)]
+        return html_table(("", place.method), rows) + link
 
     def alt(self, place: Place) -> str:
         also = f"; the network that makes it while it learns is {place.also}" if place.also else ""
-        return f"{place.method} is of the family {place.family}, which {FAMILIES[place.family]}: {place.idea}{also}."
+        return f"{place.method} is of the family {place.family}, which {FAMILY_DOES[place.family]}: {place.idea}{also}."
 
     def draw(self, place: Place) -> Figure:
         title = f"{place.method}: {place.idea}"
@@ -83,9 +82,9 @@ def family_map(chosen: Place, title: str) -> Figure:
     """A column a family, a box a method; the chosen one in the colour of what is trained."""
     figure, axes = style.sheet(title)
     wide, high, gap, top = 172, 30, 10, 236
-    for column, (family, does) in enumerate(FAMILIES.items()):
+    for column, (family, does) in enumerate(FAMILY_DOES.items()):
         left = 18 + column * (wide + 14)
-        mine = [place for place in PLACES if place.family == family]
+        mine = [place for place in METHOD_PLACES if place.family == family]
         heavy = 2.2 if family in (chosen.family, chosen.also) else 0.8
         dashes = (0, (4, 2)) if family == chosen.also else "-"
         frame = {"facecolor": style.PAPER, "edgecolor": style.INK, "linewidth": heavy, "linestyle": dashes}

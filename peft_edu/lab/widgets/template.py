@@ -1,17 +1,19 @@
 """The card of P-tuning: pseudo tokens before, between and after the words of a template."""
 
+import re
 from collections.abc import Callable, Hashable
 
 import ipywidgets as widgets
 from matplotlib.figure import Figure
 
+from peft_edu.checks import whole_number
 from peft_edu.lab.figures.sentences import sentences, template_tokens
 from peft_edu.lab.widgets.card import Card
-from peft_edu.lab.widgets.controls import table
+from peft_edu.lab.widgets.controls import WholeNumber, html_table, needs_function, plural
 from peft_edu.lab.widgets.training import OnStep, TrainButton
-from peft_edu.p_tuning import MASK, PSEUDO
+from peft_edu.p_tuning import ENCODERS, MASK, PSEUDO
 
-PLACES = ("before", "between", "after")
+SPOTS = ("before", "between", "after")
 
 
 class TemplateCard(Card):
@@ -23,21 +25,26 @@ class TemplateCard(Card):
     inches = 1.6  # two lines of boxes
 
     def __init__(self, width: int, subject: str, train: Callable[[str, OnStep], object], steps: int = 80):
-        self.width, self.subject = width, subject
-        narrow = widgets.Layout(width="120px")
+        whole_number("width", width)
+        needs_function("train", train, "train(template, on_step)")
+        self.width, self.subject = width, _plain("subject", subject)
+        self.encoder = sum(parameter.numel() for parameter in ENCODERS["lstm"](width).parameters())
+        narrow, wide = widgets.Layout(width="120px"), widgets.Layout(width="250px")
+        words = {"description": "words", "placeholder": "is a native of", "continuous_update": False}
         controls: dict[str, widgets.Widget] = {
-            place: widgets.BoundedIntText(3, 0, 6, description=place, layout=narrow) for place in PLACES
-        }
-        controls["words"] = widgets.Text("", description="words", placeholder="is a native of", continuous_update=False,
-                                         layout=widgets.Layout(width="250px"))  # fmt: skip
-        for control in controls.values():
-            control.style.description_width = "initial"
+            spot: WholeNumber(value=3, min=0, max=6, description=spot, layout=narrow) for spot in SPOTS
+        } | {"words": widgets.Text("", layout=wide, **words)}
         trainer = TrainButton(lambda on_step: train(self.template(), on_step), lambda: steps, self.short)
         super().__init__("Where the pseudo tokens stand", controls, trainer)
 
+    def update(self, change=None) -> None:
+        super().update(change)
+        self.trainer.allow(any(self.state()[:3]))
+
     def template(self) -> str:
         before, between, after, words = self.state()
-        pieces = [*[PSEUDO] * before, "{subject}", words.strip(), *[PSEUDO] * between, MASK, *[PSEUDO] * after]
+        words = _plain("words", words.strip())
+        pieces = [*[PSEUDO] * before, "{subject}", words, *[PSEUDO] * between, MASK, *[PSEUDO] * after]
         return " ".join(filter(None, pieces))
 
     def short(self) -> str:
@@ -46,7 +53,7 @@ class TemplateCard(Card):
         return f"{before}+{between}+{after} {words.strip()}".strip()
 
     def state(self) -> Hashable:
-        return tuple(self.controls[name].value for name in (*PLACES, "words"))
+        return *(int(self.controls[spot].value) for spot in SPOTS), self.controls["words"].value
 
     def measure(self, state: tuple) -> tuple[str, int]:
         """The template, and how many pseudo tokens it has."""
@@ -54,17 +61,23 @@ class TemplateCard(Card):
 
     def words(self, numbers: tuple[str, int]) -> str:
         template, n = numbers
-        d = self.width
-        lstm = 2 * 2 * (4 * (d // 2) * (d + d // 2) + 2 * 4 * (d // 2)) + 2 * (d * d + d)
-        sizes = [("kept afterwards", f"{n * d:,}"), ("with BiLSTM and MLP, while it learns", f"{n * d + lstm:,}")]
+        kept, encoder = n * self.width, self.encoder if n else 0
+        sizes = [("kept afterwards", f"{kept:,}"), ("with BiLSTM and MLP, while it learns", f"{kept + encoder:,}")]
         nothing = "" if n else " Without a pseudo token there is nothing to train: it is a template written by hand."
-        return f"{table(('', 'trained parameters'), sizes)} {n} pseudo tokens.{nothing}"
+        return f"{html_table(('', 'trained parameters'), sizes)} {plural(n, 'pseudo token')}.{nothing}"
 
     def alt(self, numbers: tuple[str, int]) -> str:
         template, n = numbers
-        return f"The template {template}: {n} pseudo tokens among its words."
+        return f"The template {template}: {plural(n, 'pseudo token')} among its words."
 
     def draw(self, numbers: tuple[str, int]) -> Figure:
         template, n = numbers
-        title = f"{n} pseudo tokens of {self.width} numbers each; the other words are the model's own"
+        title = f"{plural(n, 'pseudo token')} of {self.width} numbers each; the other words are the model's own"
         return sentences([("", template_tokens(template, self.subject))], title, self.inches)
+
+
+def _plain(name: str, words: object) -> str:
+    """Words, in which nothing stands for something else."""
+    if not isinstance(words, str) or re.search(r"[{}]|\[P\]|\[MASK\]", words):
+        raise ValueError(f"{name} is {words!r}, but must be plain words, without braces, {PSEUDO} and {MASK}")
+    return words

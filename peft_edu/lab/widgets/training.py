@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 
 import ipywidgets as widgets
 
+from peft_edu.checks import whole_number
 from peft_edu.lab.figures import plots, style
-from peft_edu.lab.widgets.controls import as_error, reserved_image
+from peft_edu.lab.widgets.controls import as_error, needs_function, reserved_image
 
 CURVE = 2.2  # inches: the height of a training curve
 OnStep = Callable[[int, float], bool]
@@ -30,23 +31,35 @@ class TrainButton:
         label: Callable[[], str] = lambda: "this run",
         after: Callable[[], object] = lambda: None,
     ):
+        needs_function("train", train, "train(on_step) trains, and calls on_step(step, loss)")
         self.train, self.steps, self.label, self.after = train, steps, label, after
         small = widgets.Layout(width="62px")
         self.start = widgets.Button(description="train", button_style="primary", layout=small)
         self.stop = widgets.Button(description="stop", disabled=True, layout=small)
         self.buttons = (self.start, self.stop)
-        self.progress = widgets.IntProgress(max=steps(), layout=widgets.Layout(width="98%"))
+        self.progress = widgets.IntProgress(max=self._checked_steps(), layout=widgets.Layout(width="98%"))
         self.status, self.image = widgets.HTML("Not trained yet."), reserved_image(CURVE)
         self.curves: dict[str, list[float]] = {}
         self.thread: threading.Thread | None = None
+        self.possible = True  # whether there is anything to train
         self._stopped, self._next_report = threading.Event(), 0.0
         self.start.on_click(self._start)
         self.stop.on_click(self._stop)
         self._show_curves("The loss will appear here")
 
+    def allow(self, possible: bool) -> None:
+        """Whether train can be pressed, once no training runs."""
+        self.possible = possible
+        self.start.disabled = not possible or not self.stop.disabled
+
+    def _checked_steps(self) -> int:
+        steps = self.steps()
+        whole_number("steps", steps)
+        return steps
+
     def _start(self, _button) -> None:
         try:
-            steps, label = self.steps(), self.label()
+            steps, label = self._checked_steps(), self.label()
         except Exception as error:  # nobody sees what a callback raises
             self.status.value = as_error(error)
             return
@@ -68,7 +81,10 @@ class TrainButton:
         started = time.perf_counter()
 
         def on_step(step: int, loss: float) -> bool:
-            losses.append(loss)
+            try:
+                losses.append(float(loss))
+            except (TypeError, ValueError):
+                raise TypeError(f"on_step was given the loss {loss!r}, but must be given a number") from None
             if time.perf_counter() > self._next_report:
                 self._report(name, losses)
             return self._stopped.is_set()
@@ -82,11 +98,12 @@ class TrainButton:
             if losses:
                 self._show_curves(f"{name} ends at a loss of {losses[-1]:.3f}")
             self.after()
-        except Exception as error:
+        except BaseException as error:  # sys.exit() too: the card says how its training ended
             self.progress.value = len(losses)
             self.status.value = as_error(error)
         finally:
-            self.start.disabled, self.stop.disabled = False, True
+            self.stop.disabled = True
+            self.allow(self.possible)
             _TRAINING.release()
 
     def _new_curve(self, name: str) -> list[float]:
