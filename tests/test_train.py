@@ -1,21 +1,20 @@
-import re
-import subprocess
-import sys
+from collections import UserDict
+from copy import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from families import batch, tiny
-from lab_models import save_model
-from torch.utils.data import DataLoader
-from transformers import get_linear_schedule_with_warmup
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from families import LANGUAGE_MODELS, SIZES, batch, tiny
+from peft import LoraConfig, get_peft_model
+from torch.utils.data import DataLoader, IterableDataset
+from transformers import BertForQuestionAnswering, get_linear_schedule_with_warmup
 
 import peft_edu
-from peft_edu import FullFineTuning, HeadOnly, LoRA, evaluate, fit, load, seed, trainable
-from peft_edu.lab import backbone
-from peft_edu.method import attached
-from peft_edu.storage.folder import place_for
-from peft_edu.train.__main__ import main
+from peft_edu import FullFineTuning, HeadOnly, LoRA, PTuning, evaluate, fit, seed, trainable
+from peft_edu.method import Method
 
 CLASSIFY = [batch("classify", seed) for seed in range(4)]
 
@@ -46,6 +45,25 @@ def test_fit_is_the_plain_loop():
         scheduler.step()
         optimizer.zero_grad()
     assert all(torch.allclose(p, q, atol=1e-12) for p, q in pairs)
+
+
+@pytest.fixture
+def mixed_precision():
+    """What `Trainer(bf16=True)` leaves behind in a kernel."""
+    AcceleratorState._reset_state(True)
+    yield Accelerator(mixed_precision="bf16", cpu=True)
+    AcceleratorState._reset_state(True)
+
+
+def test_what_ran_before_in_another_precision_does_not_matter(request):
+    seed(0)
+    before, model = fit(classifier(), CLASSIFY, steps=3, lr=0.01), None
+    assert request.getfixturevalue("mixed_precision").mixed_precision == "bf16"
+    seed(0)
+    model = classifier()
+    marks = set(vars(model))
+    assert fit(model, CLASSIFY, steps=3, lr=0.01).loss.tolist() == before.loss.tolist()
+    assert set(vars(model)) == marks  # no wrapped forward, no mark
 
 
 def test_training_learns():
@@ -155,6 +173,33 @@ def test_batches_that_run_out():
         evaluate(classifier(), [])
 
 
+def test_a_stream_that_ends_for_good_keeps_what_was_learned():
+    class Stream(IterableDataset):
+        def __init__(self):
+            self.rest = iter(CLASSIFY[:3])
+
+        def __iter__(self):
+            return self.rest
+
+    model = classifier()
+    with pytest.warns(UserWarning, match="the batches have ended for good after 3 of them, and the training with them"):
+        history = fit(model, DataLoader(Stream(), batch_size=None), steps=5, lr=0.01)
+    assert list(history.step) == [1, 2, 3]
+    assert not model.training
+
+
+@pytest.mark.parametrize("beside", [{"text": ["a", "b", "c"]}, {"token_type_ids": None}, {"id": [[4], [5], [6]]}])
+@pytest.mark.parametrize("kind", [dict, UserDict])  # a tokenizer's batch is a UserDict
+def test_what_is_no_tensor_is_left_out_as_the_trainer_does(beside, kind):
+    more = [kind(each | beside) for each in CLASSIFY]
+    losses = []
+    for batches in (CLASSIFY, more):
+        seed(0)
+        losses.append(fit(classifier(), batches, steps=3, lr=0.01).loss.tolist())
+    assert losses[0] == losses[1]
+    assert evaluate(classifier(), more) == evaluate(classifier(), CLASSIFY)
+
+
 def test_stray_gradients_are_not_used():
     weights = []
     for stray in (0, 3):
@@ -190,11 +235,138 @@ def test_batches_without_labels():
         fit(classifier(), unlabelled, steps=1, lr=0.01)
 
 
-@pytest.mark.parametrize("bad", [{"steps": 0}, {"warmup": 1}, {"warmup": -0.1}, {"schedule": "cosine"}])
-def test_settings_out_of_range(bad):
-    name, value = next(iter(bad.items()))
-    with pytest.raises(ValueError, match=f"{name}={value!r}.*: expected at least 1 step"):
-        fit(classifier(), CLASSIFY, lr=0.01, **({"steps": 5} | bad))
+INF, NAN = float("inf"), float("nan")
+BAD = {
+    "steps": [0, "10", None, [2], 1.5, -3],
+    "lr": [INF, NAN, "1e-3", -1.0, 1e30],
+    "head_lr": [-1, "x", NAN, INF],
+    "warmup": [1, -0.1, "x", None],
+    "clip": [0, -1, "1", NAN, None],
+    "schedule": ["cosine", None],
+}
+
+
+@pytest.mark.parametrize("name, value", [(name, value) for name, values in BAD.items() for value in values])
+def test_settings_out_of_range_are_refused_before_anything_moves(name, value):
+    model = classifier()
+    before = [parameter.clone() for parameter in model.parameters()]
+    with pytest.raises(ValueError, match=rf"^{name} is .*, but must be"):
+        fit(model, CLASSIFY, **({"steps": 5, "lr": 0.01} | {name: value}))
+    assert all(map(torch.equal, before, model.parameters()))
+
+
+SGD = torch.optim.SGD([torch.zeros(1)])
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"optimizer": "adam"}, "optimizer is a str, but must be of the kind Callable"),
+        ({"optimizer": None}, "optimizer is a NoneType"),
+        ({"optimizer": SGD}, "optimizer is a SGD"),
+        ({"on_step": 5}, "on_step is a int"),
+        ({"batches": None}, "batches is a NoneType, but must be of the kind Iterable"),
+        ({"batches": 5}, "batches is a int"),
+        ({"batches": "reviews"}, "batch is a str, but must be of the kind Mapping"),
+        ({"batches": CLASSIFY[0]}, "batch is a str"),
+        ({"batches": [[1, 2]]}, "batch is a list"),
+        ({"batches": [None]}, "batch is a NoneType"),
+        ({"model": None}, "model is a NoneType, but must be of the kind PreTrainedModel"),
+        ({"model": (1, 2)}, "model is a tuple"),
+        ({"model": torch.nn.Linear(2, 2)}, "model is a Linear"),
+        ({"model": LoRA()}, "model is a LoRA"),
+    ],
+    ids=lambda each: each if isinstance(each, str) else "",
+)
+def test_what_is_of_another_kind_is_named(wrong, message):
+    with pytest.raises(TypeError, match=message):
+        fit(**({"model": classifier(), "batches": CLASSIFY, "steps": 2, "lr": 0.01} | wrong))
+    if "optimizer" not in wrong and "on_step" not in wrong:
+        with pytest.raises(TypeError, match=message):
+            evaluate(**({"model": classifier(), "batches": CLASSIFY} | wrong))
+
+
+IDS, LABELS = CLASSIFY[0]["input_ids"], CLASSIFY[0]["labels"]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"labels": LABELS + 5}, r"labels \(3,\) torch.int64\): Target 5 is out of bounds"),
+        ({"labels": LABELS[:2]}, r"labels \(2,\) .*Expected input batch_size"),
+        ({"labels": LABELS.double()}, r"labels \(3,\) torch.float64"),
+        ({"input_ids": IDS.double()}, r"input_ids \(3, 7\) torch.float64"),
+        ({"input_ids": IDS + 1000}, r"input_ids \(3, 7\) .*index out of range"),
+        ({"input_ids": IDS[0]}, r"input_ids \(7,\)"),
+        ({"input_ids": IDS[:0], "attention_mask": IDS[:0]}, r"input_ids \(0, 7\)"),
+        ({"input_ids": IDS.repeat(1, 99), "attention_mask": IDS.repeat(1, 99)}, r"input_ids \(3, 693\).* 512"),
+        ({"attention_mask": IDS[:, :1]}, r"attention_mask \(3, 1\) .*the mask must be as long as the text"),
+        ({"input_ids": IDS.tolist()}, r"labels \(3,\) torch.int64\): You must specify .*input_ids"),
+        ({"input_ids": IDS.numpy(), "attention_mask": None}, "You must specify"),
+    ],
+    ids=lambda each: each if isinstance(each, str) else "",
+)
+def test_a_batch_that_the_model_cannot_take_is_told(change, message):
+    with pytest.raises(ValueError, match=rf"BertForSequenceClassification cannot take this batch \(.*{message}"):
+        fit(classifier(), [CLASSIFY[0] | change], steps=2, lr=0.01)
+
+
+def test_a_model_without_weights():
+    with pytest.raises(ValueError, match="this BertForSequenceClassification has no weights: it is on the device meta"):
+        evaluate(classifier().to("meta"), CLASSIFY)
+
+
+def test_numbers_that_overflow_in_the_last_step_are_told():
+    class Broken(torch.optim.SGD):
+        def step(self):
+            self.param_groups[-1]["params"][-1].data.fill_(INF)
+
+    with pytest.raises(FloatingPointError, match="after step 1 classifier.bias is not finite: try a lower lr"):
+        fit(classifier(), CLASSIFY, steps=1, lr=0.01, optimizer=Broken)
+
+
+class TestWhatAMethodAddedTakesPart:
+    @pytest.mark.parametrize("task", ["classify", "language"])
+    @pytest.mark.parametrize("method", [PTuning("[P] {text}"), PTuning("[P] {text}", encoder="none", joint=True)])
+    @pytest.mark.parametrize("steps", [1, 30])
+    def test_pseudo_tokens_that_no_text_holds(self, method, task, steps):
+        model, moved = replace(method).attach(tiny("bert", task)), []
+        with pytest.raises(
+            ValueError, match=r"what PTuning\(.*\) added has no part in the loss: the batches hold noth"
+        ):
+            fit(model, [batch(task)], steps=steps, lr=0.01, on_step=lambda step, loss: moved.append(step))
+        assert moved in ([], [1])
+
+    def test_a_module_that_the_model_never_calls(self):
+        class Idle(Method):
+            def insert(self, model):
+                self.add(model, "idle", torch.nn.Linear(2, 2))
+
+        idle = __import__("dataclasses").dataclass(Idle)()
+        with pytest.raises(ValueError, match="added has no part in the loss"):
+            fit(idle.attach(tiny("bert", "classify")), CLASSIFY, steps=5, lr=0.01)
+        idle = type(idle)()
+        with pytest.raises(ValueError, match='each batch needs "labels", and what is trained a part in it'):
+            fit(idle.attach(tiny("gpt2")), [batch()], steps=5, lr=0.01)  # here there is no head either
+
+    def test_a_head_of_zeros_lets_nothing_through_at_first(self):
+        model = classifier()
+        torch.nn.init.zeros_(model.classifier.weight)
+        assert len(fit(model, CLASSIFY, steps=3, lr=0.01)) == 3
+        assert any(parameter.any() for name, parameter in trainable(model).items() if name.endswith(".B"))
+
+    def test_what_somebody_froze_by_hand_need_not(self):
+        model = classifier()
+        for name, parameter in trainable(model).items():
+            parameter.requires_grad_(name.startswith("classifier"))
+        assert len(fit(model, CLASSIFY, steps=3, lr=0.01)) == 3
+
+    @pytest.mark.parametrize("family", SIZES)
+    def test_no_honest_case_is_refused(self, family):
+        """FullFineTuning trains what a task does not use, BERT's pooler under a tagger."""
+        for method, task in ((FullFineTuning(), "tag"), (FullFineTuning(), "language"), (HeadOnly(), "tag")):
+            assert len(fit(method.attach(tiny(family, task)), [batch(task)], steps=2, lr=1e-3)) == 2
+        assert len(fit(LoRA(2).attach(tiny(family)), [batch()], steps=2, lr=1e-3)) == 2
 
 
 class TestEvaluate:
@@ -230,6 +402,69 @@ class TestEvaluate:
         assert evaluate(model, CLASSIFY) == evaluate(model, CLASSIFY)
         assert model.training is training
 
+    @pytest.mark.parametrize(
+        "family", [family for family, auto in LANGUAGE_MODELS.items() if "Causal" in auto.__name__]
+    )
+    def test_a_causal_model_is_one_also_inside_of_something(self, family):
+        model = tiny(family, dtype=torch.float64)
+        subclass = tiny(family, dtype=torch.float64)
+        subclass.__class__ = type("Mine", (type(subclass),), {})
+        parallel = torch.nn.DataParallel(model)
+        compiled = torch.compile(model)
+        right = model(**batch()).logits.argmax(-1)[:, :-1] == batch()["labels"][:, 1:]
+        expected = pytest.approx(right.double().mean().item())
+        with torch.compiler.set_stance("force_eager"):  # a wrapper all the same, without the minute of tracing
+            assert [evaluate(each, [batch()]) for each in (model, subclass, parallel, compiled)] == [expected] * 4
+        assert evaluate(get_peft_model(model, LoraConfig()), [batch()]) == expected
+
+    def test_a_model_that_reads_both_ways_is_not_shifted(self):
+        for family in ("bert", "t5"):
+            model = tiny(family, dtype=torch.float64)
+            right = model(**batch()).logits.argmax(-1) == batch()["labels"]
+            assert evaluate(torch.nn.DataParallel(model), [batch()]) == pytest.approx(right.double().mean().item())
+
+    def test_where_no_label_is_right_or_wrong_it_asks_for_a_metric(self):
+        config = tiny("bert", "classify").config
+        numbers = {"labels": torch.tensor([0.5, 0.0, 3.0]), "input_ids": IDS}
+        several = {"labels": torch.eye(3, dtype=torch.float64), "input_ids": IDS}
+        places = {"start_positions": LABELS, "end_positions": LABELS + 1, "input_ids": IDS}
+
+        def model(**changed):
+            again = type(config)(**(config.to_dict() | {"problem_type": None} | changed))
+            return type(tiny("bert", "classify"))(again).double()
+
+        answers = BertForQuestionAnswering(type(config)(**(config.to_dict() | {"num_labels": 2}))).double()
+        for each, given in ((model(num_labels=1), numbers), (model(problem_type="multi_label_classification"), several),
+                            (model(num_labels=1), numbers | {"labels": LABELS}), (answers, places)):  # fmt: skip
+            with pytest.raises(ValueError, match="no share of right labels, so give a metric"):
+                evaluate(each, [given])
+            assert evaluate(each, [given], lambda output, batch: output.loss) > 0
+
+    def test_no_label_counts(self):
+        ignored = [each | {"labels": torch.full((3,), -100)} for each in CLASSIFY]
+        with pytest.raises(ValueError, match="none of their labels counts: all are -100"):
+            evaluate(classifier(), ignored)
+        model = classifier()
+        assert evaluate(model, [*ignored, *CLASSIFY]) == evaluate(model, CLASSIFY)
+
+    def test_a_metric_that_is_none(self):
+        with pytest.raises(TypeError, match="metric is a str, but must be of the kind Callable"):
+            evaluate(classifier(), CLASSIFY, "accuracy")
+        for score in (None, 0.5):
+            with pytest.raises(TypeError, match=f"score is a {type(score).__name__}, but must be of the kind Tensor"):
+                evaluate(classifier(), CLASSIFY, lambda output, batch, score=score: score)
+
+
+def test_a_wrapped_model_trains_as_the_plain_one():
+    losses = []
+    for wrap in (copy, torch.nn.DataParallel, torch.compile):
+        seed(0)
+        model = classifier()
+        with torch.compiler.set_stance("force_eager"):
+            losses.append(fit(wrap(model), CLASSIFY, steps=3, lr=0.01, head_lr=0.1).loss.tolist())
+        assert not model.training
+    assert losses[1:] == [pytest.approx(losses[0])] * 2
+
 
 def test_seed_repeats():
     draws = []
@@ -242,50 +477,3 @@ def test_seed_repeats():
 def test_the_public_names():
     assert sorted(peft_edu.__all__) == peft_edu.__all__
     assert all(hasattr(peft_edu, name) for name in peft_edu.__all__)
-
-
-def test_the_command_line_says_what_it_takes():
-    out = subprocess.run([sys.executable, "-m", "peft_edu.train", "--help"], capture_output=True, text=True, check=True)
-    assert "--backbone" in out.stdout and "--task" in out.stdout
-    assert "Warning" not in out.stderr
-
-
-def test_the_command_line_trains_measures_and_saves(tmp_path, monkeypatch, capsys):
-    save_model(tmp_path / "model", "bert")
-    rows = ["text\tlabel"] + [f"the food was {word}\t{word}" for word in ("good", "bad")] * 10
-    (tmp_path / "words.tsv").write_text("\n".join(rows))
-    arguments = f"--backbone {tmp_path}/model --task {tmp_path}/words.tsv --steps 3 --out {tmp_path}/out"
-    monkeypatch.setattr(sys, "argv", ["train", *arguments.split(), "--method", "LoRA", "rank=2", "targets=query,key"])
-    main()
-    assert re.search(r"^290 of .* trained.*\nloss 0.*\ntest accuracy [01]\.\d+\nsaved in", capsys.readouterr().out)
-    model, _ = backbone(tmp_path / "model", head="classify", labels=["bad", "good"])
-    assert attached(load(model, tmp_path / "out")) == LoRA(rank=2, targets=("query", "key"))
-
-
-@pytest.mark.parametrize(
-    "name, method, metric",
-    [
-        ("owners", "PTuningV2 length=2", "f1"),
-        ("pairs", "HeadOnly", "accuracy"),
-        ("facts", "PTuning encoder=mlp", "accuracy"),
-    ],
-)
-def test_the_command_line_knows_every_kind_of_task(name, method, metric, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", f"train --backbone tiny-bert --task {name} --steps 2 --method {method}".split())
-    main()
-    assert re.search(rf"test {metric} 0\.\d+", capsys.readouterr().out)
-
-
-def test_the_command_line_refuses_a_place_to_save_before_it_trains(tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("mine")
-    arguments = f"--backbone none --task none --out {tmp_path}/file/out"
-    monkeypatch.setattr(sys, "argv", ["train", *arguments.split()])
-    with pytest.raises(NotADirectoryError, match="is a file, so there can be no folder .*out: name another"):
-        main()
-
-
-def test_a_place_to_save_is_one_whose_folder_can_be_written(tmp_path, monkeypatch):
-    (tmp_path / "out").mkdir()
-    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)
-    with pytest.raises(PermissionError, match="cannot be written, so nothing can be kept in .*out"):
-        place_for(tmp_path / "out", set())  # it can be written, but what replaces it is written beside it

@@ -1,28 +1,24 @@
 """Training: one plain loop, the same for every method, because `requires_grad` says what is trained."""
 
-import math
 import time
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from itertools import groupby, islice
 
 import pandas as pd
 import torch
-from accelerate import Accelerator
-from accelerate.utils import set_seed
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedModel
+from transformers import PreTrainedModel, set_seed
 from transformers.utils import ModelOutput
 
 from peft_edu.anatomy import evaluating, head_parameters
-from peft_edu.method import trainable
+from peft_edu.checks import choice, number, whole_number
+from peft_edu.method import attached, trainable
 
 Batch = dict[str, Tensor]
-
-
-def seed(n: int) -> None:
-    """Make what follows repeatable: Python's, numpy's and torch's random numbers start from n."""
-    set_seed(n)
+seed = set_seed  # seed(n) makes what follows repeatable: Python's, numpy's and torch's random numbers start from n
 
 
 def fit(
@@ -42,33 +38,39 @@ def fit(
 
     `batches` are dicts of tensors with "labels", gone through again and again. The rate rises over the share `warmup`
     of the steps, then falls to zero ("linear") or stays ("constant"). `on_step(step, loss)` may return True to stop.
-    Stopped, by an interrupt too, it returns the history so far. The model is left in eval(), ready for use.
+    Stopped, by an interrupt or the end of a stream too, it returns the history so far. The model is left in eval().
     """
-    learned = list(trainable(model).values())
+    inside, learned = _inside(model), list(trainable(model).values())
     if not learned:
         raise ValueError(f"nothing in this {type(model).__name__} is trainable: attach a method first")
-    device, history, start = model.device, [], time.perf_counter()
-    optimizer = optimizer(_groups(model, lr, head_lr), lr=lr)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _factor(schedule, steps, warmup))
-    if iter(batches) is batches:
+    heads, head_lr = head_parameters(inside), lr if head_lr is None else head_lr
+    number("lr", lr, "from 0 to 1000", lambda rate: 0 <= rate <= 1000)
+    number("head_lr", head_lr, "from 0 to 1000", lambda rate: 0 <= rate <= 1000)
+    number("clip", clip, "above 0", lambda norm: norm > 0)
+    _expect(Callable, optimizer=optimizer, on_step=on_step or print)
+    _expect(Iterable, batches=batches)
+    if isinstance(batches, Iterator):
         raise ValueError(f"batches are a {type(batches).__name__}, gone through only once: give a list or a DataLoader")
-    accelerator = Accelerator(device_placement=False)  # what runs where stays the caller's choice
-    running, optimizer, batches = accelerator.prepare(model, optimizer, batches)
+    groups = groupby(learned, lambda parameter: head_lr if parameter in heads else lr)
+    history, start, factor = [], time.perf_counter(), _factor(schedule, steps, warmup)
+    optimizer = optimizer([{"params": list(group), "lr": rate} for rate, group in groups], lr=lr)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     optimizer.zero_grad()  # gradients may lie around from a backward by hand
     bar = tqdm(islice(_endless(batches), steps), total=steps, unit="step")
-    model.train()
     try:
+        model.train()
         for step, batch in enumerate(bar, start=1):
-            loss = running(**{name: tensor.to(device) for name, tensor in batch.items()}).loss
-            value = _finite(loss, step)
-            accelerator.backward(loss)
-            accelerator.clip_grad_norm_(learned, clip)
-            history.append((step, value, scheduler.get_last_lr()[0], time.perf_counter() - start))
+            loss = _finite(_run(model, batch)[0].loss, step)
+            loss.backward()
+            if step == min(2, steps):  # at step 1 a head of zeros lets no gradient through
+                _check_part_in_loss(model, loss)
+            nn.utils.clip_grad_norm_(learned, clip)
+            history.append((step, loss.item(), scheduler.get_last_lr()[0], time.perf_counter() - start))
             optimizer.step()
             scheduler.step()
             optimizer.zero_grad()
-            bar.set_postfix_str(f"loss {value:.3f}", refresh=False)
-            if on_step and on_step(step, value):
+            bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
+            if on_step and on_step(step, loss.item()):
                 break
     except KeyboardInterrupt:
         bar.set_description_str("interrupted")
@@ -76,18 +78,9 @@ def fit(
         bar.close()
         optimizer.zero_grad()
         model.eval()
+    if broken := [name for name, parameter in trainable(model).items() if not parameter.isfinite().all()]:
+        raise FloatingPointError(f"after step {len(history)} {broken[0]} is not finite: try a lower lr")
     return pd.DataFrame(history, columns=["step", "loss", "lr", "seconds"])
-
-
-def correct(output: ModelOutput, batch: Batch) -> Tensor:
-    """1 where the highest logit is the label's, else 0, for each label that counts."""
-    counts = batch["labels"] != -100
-    return (output.logits.argmax(-1) == batch["labels"])[counts]
-
-
-def correct_next(output: ModelOutput, batch: Batch) -> Tensor:
-    """`correct` for causal language models, where the logits at a token are about the next one."""
-    return correct(ModelOutput(logits=output.logits[:, :-1]), {"labels": batch["labels"][:, 1:]})
 
 
 @torch.no_grad()
@@ -96,60 +89,97 @@ def evaluate(model: PreTrainedModel, batches: Iterable[Batch], metric: Callable 
 
     `metric(output, batch)` gives a tensor with one number an example (or token).
     """
-    if metric is None:
-        metric = correct_next if type(model) in MODEL_FOR_CAUSAL_LM_MAPPING.values() else correct
+    inside = _inside(model)
+    ahead = int(inside.can_generate() and not inside.config.is_encoder_decoder)
+    metric = partial(_right, ahead=ahead) if metric is None else metric
+    _expect(Callable, metric=metric)
+    _expect(Iterable, batches=batches)
+    scores = []
     with evaluating(model):
-        batches = ({name: tensor.to(model.device) for name, tensor in batch.items()} for batch in batches)
-        scores = [metric(model(**batch), batch).double().flatten() for batch in batches]
-    if not scores:
-        raise ValueError("there are no batches")
+        for batch in batches:
+            score = metric(*_run(model, batch))
+            _expect(Tensor, score=score)
+            scores.append(score.double().flatten())
+    if not sum(map(len, scores)):
+        raise ValueError("there are no batches, or none of their labels counts: all are -100")
     return torch.cat(scores).mean().item()
 
 
-def _groups(model: PreTrainedModel, lr: float, head_lr: float | None) -> list[dict]:
-    """What is trained, as the optimiser takes it: the head may have a rate of its own."""
-    heads = head_parameters(model)
-    learned = trainable(model).values()
-    head_lr = lr if head_lr is None else head_lr
-    groups = [
-        {"params": [parameter for parameter in learned if parameter not in heads], "lr": lr},
-        {"params": [parameter for parameter in learned if parameter in heads], "lr": head_lr},
-    ]
-    return [group for group in groups if group["params"]]
+def _right(output: ModelOutput, batch: Batch, ahead: int) -> Tensor:
+    """Whether the highest logit is the label's, for each label that counts; a causal model's label is one ahead."""
+    labels, logits = batch.get("labels"), output.get("logits", torch.empty(0))
+    if labels is None or labels.is_floating_point() or labels.shape != logits.shape[:-1] or logits.shape[-1] == 1:
+        got = "none" if labels is None else f"{tuple(labels.shape)} {labels.dtype}"
+        raise ValueError(f"labels {got} and logits {tuple(logits.shape)}: no share of right labels, so give a metric")
+    if ahead:
+        labels, logits = labels[:, 1:], logits[:, :-1]
+    return (logits.argmax(-1) == labels)[labels != -100]
+
+
+def _inside(model: nn.Module) -> PreTrainedModel:
+    """The transformers model, also where torch.compile, HF peft or DataParallel are around it."""
+    modules = model.modules() if isinstance(model, nn.Module) else ()
+    inside = next((each for each in modules if isinstance(each, PreTrainedModel)), model)
+    _expect(PreTrainedModel, model=inside)
+    if inside.device.type == "meta":
+        raise ValueError(f"this {type(inside).__name__} has no weights: it is on the device meta")
+    return inside
+
+
+def _run(model: nn.Module, batch: Batch) -> tuple[ModelOutput, Batch]:
+    """What the model makes of the tensors of a batch, and these, where the model is; texts beside them are left out."""
+    _expect(Mapping, batch=batch)
+    batch = {name: each.to(_inside(model).device) for name, each in batch.items() if isinstance(each, Tensor)}
+    ids = batch.get("input_ids")
+    try:
+        if ids is not None and batch.get("attention_mask", ids).shape[-1] != ids.shape[-1]:
+            raise ValueError("the mask must be as long as the text")
+        return model(**batch), batch
+    except (IndexError, RuntimeError, TypeError, ValueError) as error:
+        told = ", ".join(f"{name} {tuple(each.shape)} {each.dtype}" for name, each in batch.items())
+        raise ValueError(f"{type(model).__name__} cannot take this batch ({told}): {error}") from error
+
+
+def _expect(kind: type, **values: object) -> None:
+    for name, value in values.items():
+        if not isinstance(value, kind):
+            raise TypeError(f"{name} is a {type(value).__name__}, but must be of the kind {kind.__name__}")
 
 
 def _factor(schedule: str, steps: int, warmup: float) -> Callable[[int], float]:
     """What the rate is multiplied with at each step, counted from 0; no step is wasted at rate 0."""
-    if steps < 1 or not 0 <= warmup < 1 or schedule not in ("linear", "constant"):
-        raise ValueError(
-            f"steps={steps}, warmup={warmup}, schedule={schedule!r}: expected at least 1 step, "
-            'a warm-up share from 0 to below 1, and "linear" or "constant"'
-        )
-    rise = int(warmup * steps)
-
-    def factor(step: int) -> float:
-        if step < rise:
-            return (step + 1) / (rise + 1)
-        return (steps - step) / (steps - rise) if schedule == "linear" else 1.0
-
-    return factor
+    whole_number("steps", steps)
+    number("warmup", warmup, "at least 0 and below 1", lambda share: 0 <= share < 1)
+    choice("schedule", schedule, ("linear", "constant"))
+    rise, fall = int(warmup * steps), schedule == "linear"
+    return lambda step: min((step + 1) / (rise + 1), (steps - step) / (steps - rise) if fall else 1.0)
 
 
 def _endless(batches: Iterable[Batch]) -> Iterator[Batch]:
-    while True:
-        batch = None
+    """Pass after pass, until one is empty: a stream may end for good."""
+    seen, before = 0, -1
+    while seen > before:
+        before = seen
         for batch in batches:
+            seen += 1
             yield batch
-        if batch is None:
-            raise ValueError("there are no batches")
+    if not seen:
+        raise ValueError("there are no batches")
+    warnings.warn(f"the batches have ended for good after {seen} of them, and the training with them", stacklevel=2)
 
 
-def _finite(loss: Tensor | None, step: int) -> float:
-    if loss is None:
-        raise ValueError('the model gave no loss: each batch needs "labels"')
-    value = loss.item()
-    if not math.isfinite(value):
-        raise FloatingPointError(
-            f"the loss is {value} at step {step}: try a lower lr, and look for a batch whose labels are all -100"
-        )
-    return value
+def _finite(loss: Tensor | None, step: int) -> Tensor:
+    if loss is None or not loss.requires_grad:
+        raise ValueError('the model gave no loss: each batch needs "labels", and what is trained a part in it')
+    if not loss.isfinite():
+        look = "try a lower lr, and look for a batch whose labels are all -100"
+        raise FloatingPointError(f"the loss is {loss.item()} at step {step}: {look}")
+    return loss
+
+
+def _check_part_in_loss(model: nn.Module, loss: Tensor) -> None:
+    """What a method added must move the loss, as pseudo tokens do not where no text holds them."""
+    method = attached(_inside(model))
+    added = [each for module in (method.added if method else ()) for each in module.parameters() if each.requires_grad]
+    if added and loss and not any(each.grad is not None and each.grad.any() for each in added):
+        raise ValueError(f"what {method} added has no part in the loss: the batches hold nothing that it acts on")

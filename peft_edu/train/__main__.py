@@ -1,64 +1,75 @@
-"""Train a method on a task from the command line, measure it on the test split, and keep what it learned."""
+"""Train a method on a task from the command line, keep what it learned, and measure it on the test split."""
 
-from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, ArgumentTypeError
+from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, ArgumentTypeError, Namespace
 from ast import literal_eval
-from dataclasses import replace
+from re import fullmatch
 
 from peft_edu import count, fit, save, seed
+from peft_edu.checks import whole_number
 from peft_edu.method import METHODS
 from peft_edu.storage.checkpoint import LEARNED, RECIPE, make_method
 from peft_edu.storage.folder import place_for
 
-EXAMPLE = "python -m peft_edu.train --backbone tiny-bert --task reviews --method LoRA rank=4 targets=query,value"
-
 
 def field(text: str) -> tuple[str, object]:
-    """'rank=4' -> ('rank', 4); a comma makes a tuple: 'targets=query,value', 'targets=value,'"""
+    """'rank=4' -> ('rank', 4), 'joint=true' -> ('joint', True); words with commas are a tuple: 'targets=query,value',
+    'targets=value,'; with anything else between them they are a text: 'init=good, or bad'."""
     name, equals, value = text.partition("=")
-    if not equals:
+    if not equals or not name.isidentifier():
         raise ArgumentTypeError(f"{text!r} is not of the form field=value")
     try:
-        return name, literal_eval(value)
+        return name, literal_eval(value.capitalize() if value.lower() in ("true", "false", "none") else value)
     except (ValueError, SyntaxError):
-        return name, tuple(filter(None, value.split(","))) if "," in value else value
+        return name, tuple(filter(None, value.split(","))) if fullmatch(r"(\w+,)+\w*", value) else value
 
 
-def main() -> None:
-    parser = ArgumentParser(
-        "python -m peft_edu.train",
-        description=__doc__,
-        epilog=f"for example: {EXAMPLE}",
-        formatter_class=ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("--backbone", required=True, help="a bundled model, a folder of yours, or a name on the hub")
-    parser.add_argument("--task", required=True, help="a bundled task, or a .jsonl, .csv or .tsv file of yours")
-    parser.add_argument("--method", default="LoRA", choices=METHODS)
-    parser.add_argument("fields", nargs="*", type=field, metavar="field=value", help="settings of the method")
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", help="the folder for what was learned")
-    options = parser.parse_intermixed_args()
-    if options.out:
-        place_for(options.out, {RECIPE, LEARNED})  # an hour of training is too late to learn that it cannot be kept
-
+def run(options: Namespace) -> None:
     from peft_edu.lab import backbone, task  # here, so that the core does not need the lab
 
-    method = make_method(options.method, dict(options.fields), "the command line")
-    data = task(options.task)
-    if data.kind == "fill":
-        data = replace(data, template=getattr(method, "template", data.template))
-    model, tokenizer = backbone(options.backbone, **({"head": data.kind, "labels": data.labels} if data.labels else {}))
+    if options.out is not None:
+        place_for(options.out, {RECIPE, LEARNED})  # an hour of training is too late to learn that it cannot be kept
+    fields = dict(options.fields)
+    init = {name: fields.pop(name) for name in ("init",) if name in fields}
+    method = make_method(options.method, fields, "the command line")
+    data = task(options.task).asked_by(options).asked_by(method)  # with the template that one of them has
+    model, tokenizer = backbone(options.backbone, **data.head)
+    if init:  # words, which the model's tokenizer reads
+        method = make_method(options.method, fields | init | {"tokenizer": tokenizer}, "the command line")
+    whole_number("max-tokens", options.max_tokens)
+    tokenizer.model_max_length = min(tokenizer.model_max_length, options.max_tokens)  # a prompt needs room as well
     seed(options.seed)
     method.attach(model)
     print(count(model))
     batches = data.batches(tokenizer, "train", size=options.batch_size, seed=options.seed)
     history = fit(model, batches, steps=options.steps, lr=options.lr)
+    if history.empty:
+        raise KeyboardInterrupt
     print(f"loss {history.loss.iloc[0]:.3f} -> {history.loss.iloc[-1]:.3f}")
-    print(f"test {data.metric} {data.evaluate(model, tokenizer, 'test')[data.metric]:.3f}")
-    if options.out:
+    if options.out is not None:
         print(f"saved in {save(model, options.out)}")
+    split = next(each for each in ("test", "validation", "train") if each in data.splits)  # a folder may lack a test
+    print(f"{split} {data.metric} {data.evaluate(model, tokenizer, split)[data.metric]:.3f}")
+
+
+def main() -> None:
+    parser = ArgumentParser("python -m peft_edu.train", formatter_class=ArgumentDefaultsHelpFormatter)
+    parser.description = __doc__
+    parser.epilog = "example: %(prog)s --backbone tiny-bert --task reviews --method LoRA rank=4 targets=query,value"
+    parser.add_argument("--backbone", required=True, help="a bundled model, a folder of yours, or a name on the hub")
+    parser.add_argument("--task", required=True, help="a bundled task, or a .jsonl, .csv or .tsv file of yours")
+    parser.add_argument("--template", help="asks for the word in a gap, where the method has no template of its own")
+    parser.add_argument("--method", default="LoRA", choices=METHODS)
+    parser.add_argument("fields", nargs="*", type=field, metavar="field=value", help="settings of the method")
+    for name, default in {"steps": 200, "batch-size": 32, "max-tokens": 10**6, "lr": 1e-3, "seed": 0}.items():
+        parser.add_argument(f"--{name}", type=type(default), default=default, help="a number")
+    parser.add_argument("--out", help="the folder for what was learned")
+    options = parser.parse_intermixed_args()
+    try:
+        run(options)
+    except KeyboardInterrupt:
+        parser.exit(130, "interrupted\n")
+    except (ArithmeticError, OSError, TypeError, ValueError) as error:
+        parser.exit(2, f"{parser.prog}: error: {error}\n")
 
 
 if __name__ == "__main__":
