@@ -148,7 +148,7 @@ def _json_object(text: str, where: str) -> dict:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{where}: not valid JSON ({error})") from None
+        raise ValueError(f"{where}: not valid JSON ({str(error).replace('line 1 ', '')})") from None
     if not isinstance(found, dict):
         raise ValueError(f'{where}: each line is one object such as {{"text": "...", "label": 1}}')
     return found
@@ -157,7 +157,7 @@ def _json_object(text: str, where: str) -> dict:
 def _json_rows(path: Path) -> Iterator[tuple[int, dict]]:
     for line, text in enumerate(_lines(path), start=1):
         if text.strip():
-            yield line, _json_object(text, f"{path}, line {line}")
+            yield line, _json_object(text.strip(), f"{path}, line {line}")
 
 
 def _table_rows(path: Path) -> Iterator[tuple[int, dict]]:

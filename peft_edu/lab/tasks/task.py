@@ -117,12 +117,10 @@ class Task(Format):
 
     def as_fill(self, words: Sequence[str]) -> "Task":
         """The same rows, asking for a word in a gap that stands for the label: `words`, one a label, in their order."""
-        texts = {word for word in words if isinstance(word, str)} if isinstance(words, (list, tuple)) else set()
-        if self.kind != "classify" or not len(texts) == len(words) == len(self.labels):
-            expected = "but must be different texts, one for each label to classify"
-            raise ValueError(
-                f"{self.name} is of the kind {self.kind}, {self.labels}; the words are {words}, {expected}"
-            )
+        texts = [word for word in words if isinstance(word, str)] if isinstance(words, (list, tuple)) else []
+        if self.kind != "classify" or not len(set(texts)) == len(texts) == len(self.labels):
+            of = f"{self.name} is of the kind {self.kind}, with labels {self.labels}"
+            raise ValueError(f"{of}; the words are {words!r}, but must be different texts, one for each label")
         return self._rewritten("fill", lambda row: row | {"answer": words[row["label"]]})
 
     def _rewritten(self, kind: str, rewrite: Callable[[dict], dict]) -> "Task":
