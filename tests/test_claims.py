@@ -20,13 +20,15 @@ CLAIMS = pd.read_csv(ROOT / "data" / "claims.csv", dtype=str)
 ROWS = [row for _, row in CLAIMS.iterrows()]
 
 A_PAPER = re.compile(  # how lessons name a paper: in words, by its authors, its places, its data sets and models
-    r"\b(papers?|authors?|survey|tables? \d|figures? \d|printed|Houlsby|Ben Zaken|Pfeiffer|Liang|Lester|Liu|Hu et al|"
+    r"\b(papers?|authors?|survey|tables? \d\w*|figures? \d\w*|printed|Houlsby|Ben Zaken|Pfeiffer|Liang|Lester|Liu|Hu et al|"
     r"LoRA's|Lialin|He et al|Kalajdzievski|AutoPrompt|BLEU|MNLI|CoLA|\w*GLUE|LAMA|E2E|WikiSQL|TextbookQA|T5-XXL)\b"
 )
 NO_FIGURE = re.compile(  # digits that report nothing: places, years, names of models and methods, our own lessons
-    r"\[\d\d · [^]]*\]\([^)]*\)|\]\([^)]*\)|arXiv:[\d.]+|\b(?:19|20)\d\d\b|(?:tables?|figures?|sections?|lessons?) \d[\w.]*(?:(?:, | and | to )\d[\w.]*)*|"
+    r"\[\d\d · [^]]*\]\([^)]*\)|\]\([^)]*\)|arXiv:[\d.]+|\b(?:19|20)\d\d\b|"
+    r"(?:tables?|figures?|sections?|lessons?) \d[\w.]*(?:(?:, | and | to )\d[\w.]*)*|"
     r"GPT-\d|E2E|\bT5|\bv[12]\b|[Vv]ersion [12]\b|`[^`]*`|^## \d+"
 )
+A_BREAK = re.compile(r"(?<!et al)[.?!:][)*]*\s+(?=[A-Z*`(\"$])|\n- ")  # between sentences
 PLACE = re.compile(r"(table|figure|section) (\d+(?:\.\d+)?)")
 
 
