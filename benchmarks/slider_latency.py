@@ -13,7 +13,7 @@ from statistics import median, quantiles
 TESTS = Path(__file__).parents[1] / "tests"
 sys.path[:0] = [str(TESTS), str(TESTS / "browser")]
 
-from classroom import classroom  # noqa: E402
+from classroom import NoChromium, classroom  # noqa: E402
 
 STOPWATCH = """card => {
     card.waits = [];
@@ -43,7 +43,12 @@ if __name__ == "__main__":
     parser.add_argument("--slider", default="rank", help="the slider's label")
     parser.add_argument("--moves", type=int, default=20)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, classroom(Path(folder)) as room, room.desk() as open_lesson:
-        seconds = measure(open_lesson(arguments.lesson), arguments.card, arguments.slider, arguments.moves)
+    if arguments.moves < 2:
+        parser.error(f"--moves is {arguments.moves}, but must be at least 2")
+    try:
+        with tempfile.TemporaryDirectory() as folder, classroom(Path(folder)) as room, room.desk() as open_lesson:
+            seconds = measure(open_lesson(arguments.lesson), arguments.card, arguments.slider, arguments.moves)
+    except NoChromium as error:
+        sys.exit(str(error))
     slow = quantiles(seconds, n=10)[-1]
     print(f"{arguments.lesson}: {len(seconds)} moves, median {median(seconds):.3f} s, nine in ten within {slow:.3f} s")

@@ -36,7 +36,7 @@ class NoChromium(RuntimeError):
 
 
 @contextmanager
-def classroom(folder, whole):
+def classroom(folder, whole=False):
     """Set one up in the empty `folder`, with `whole` lessons or with what their controls need."""
     notebooks = copy_lessons(folder / "peft_edu", whole)
     (folder / "home" / TRACKER).parent.mkdir(parents=True)
