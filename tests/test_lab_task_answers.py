@@ -232,7 +232,7 @@ def test_what_is_no_tokenizer_model_or_rows_is_told():
         with pytest.raises(TypeError, match=f"model is a {type(wrong).__name__}, but must be a network"):
             WRITE.evaluate(wrong, tokenizer)
     for wrong in (None, rows[0], ["the food"], "the food", [{"text": "x"}]):
-        with pytest.raises(TypeError, match="rows is .*, but must be a list of rows with source, as data.rows gives"):
+        with pytest.raises(TypeError, match="rows is .*, but must be a list of dicts with source: see data.rows"):
             WRITE.generate(model, tokenizer, wrong)
     with pytest.raises(TypeError, match="rows is .* with source"):
         CLASSIFY.generate(model, tokenizer, CLASSIFY.rows("train"))

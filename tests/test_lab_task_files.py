@@ -72,7 +72,7 @@ def folder(tmp_path, about=None, **splits):
         ("a.jsonl", '{"words": ["a"], "tags": {"a": 1}}\n', "line 1: .* under 'tags', where a list of texts"),
         ("a.jsonl", '{"source": 5, "target": "x"}\n', "line 1: 5 under 'source', where a text must stand"),
         ("a.jsonl", '{"source": "x", "target": "y", "slots": ["z"]}\n', "line 1: .* under 'slots', where"),
-        ("a.jsonl", '{"source": "x", "target": "y", "slots": "z"}\n', "line 1: 'z' under 'slots', where texts must"),
+        ("a.jsonl", '{"source": "x", "target": "y", "slots": "z"}\n', "line 1: 'z' under 'slots', where a text must"),
         ("a.jsonl", '{"source": "x", "target": "y", "slots": {"n": 5}}\n', "line 1: .* under 'slots', where"),
         ("a.jsonl", '{"subject": "x", "answer": 5}\n', "line 1: 5 under 'answer', where a text must stand"),
     ],

@@ -23,11 +23,9 @@ def choose(data: Format, model, tokenizer, rows: Sequence[dict], names: Sequence
         width = logits.shape[-1] if logits.dim() == asked.dim() + 1 else 0
         if not (width > max(ids) if fill else width == len(names)):
             what = {"classify": "the text", "tag": "each token", "fill": "the gap"}[data.kind]
-            mend = "out a head" if fill else f' head="{data.kind}", labels=data.labels'
-            raise ValueError(
-                f"{data.name} needs a model that gives {what} a score for each of its {len(names)} labels; this one "
-                f"gives {tuple(logits.shape)}. Build it by backbone(...) with{mend}"
-            )
+            mend = "without a head" if fill else f'with head="{data.kind}", labels=data.labels'
+            needed = f"{data.name} needs a model that gives {what} a score for each of its {len(names)} labels"
+            raise ValueError(f"{needed}; this one gives {tuple(logits.shape)}. Build it by backbone(...) {mend}")
         if fill and not seq2seq and tokenizer.mask_token is None:
             logits, asked = logits[:, :-1], asked[:, 1:]  # a decoder says the next word
         best = (logits[asked][:, ids] if fill else logits).argmax(-1).tolist()  # (b,) or, to tag, (b, t)

@@ -14,12 +14,7 @@ from itertools import zip_longest
 from pathlib import Path
 from unicodedata import normalize
 
-COLUMNS = {
-    "classify": ("text", "label"),
-    "tag": ("words", "tags"),
-    "generate": ("source", "target"),
-    "fill": ("answer",),
-}
+NEEDS = {"classify": ("text", "label"), "tag": ("words", "tags"), "generate": ("source", "target"), "fill": ("answer",)}
 SUFFIXES = (".jsonl", ".csv", ".tsv")
 LARGEST = 200_000_000  # bytes: a task is read whole, and its rows take nine times as much memory
 ABOUT = {  # what task.json may say, and how that looks
@@ -38,7 +33,7 @@ def read_splits(place: Path, labels: list[str]) -> tuple[str, list[str], dict[st
     if set(others) - {kind}:
         other = (set(others) - {kind}).pop()
         raise ValueError(f"{place}: one file has rows to {kind}, another to {other}; a task is of one kind")
-    labels = _number_labels(files, read, COLUMNS[kind][1], labels) if kind in ("classify", "tag") else []
+    labels = _number_labels(files, read, NEEDS[kind][1], labels) if kind in ("classify", "tag") else []
     splits = {split: [row for _, row in rows] for split, rows in zip(files, read, strict=True)}
     return kind, labels, splits if place.is_dir() else _split_rows(splits["train"], place)
 
@@ -60,14 +55,10 @@ def _made_of(value: object) -> set[str]:
 
 
 def _split_files(folder: Path) -> dict[str, Path]:
-    def usual_first(path):
-        usual = ("train", "validation", "test")
-        return (usual.index(path.stem) if path.stem in usual else len(usual), path.name)
-
     # A zip from macOS has a ._train.csv, which is none, beside train.csv.
-    paths = [path for path in folder.iterdir() if path.suffix in SUFFIXES and not path.name.startswith(".")]
+    paths = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and not path.name.startswith("."))
     files: dict[str, Path] = {}
-    for path in sorted(paths, key=usual_first):
+    for path in sorted(paths, key=lambda path: [path.stem != usual for usual in ("train", "validation", "test")]):
         if files.setdefault(path.stem, path) != path:
             raise ValueError(f"{folder} has {files[path.stem].name} and {path.name}: a split is one file")
     if "train" not in files:
@@ -93,12 +84,10 @@ def _read_rows(path: Path) -> tuple[str, Rows]:
     if not rows:
         raise ValueError(f"{path} is empty: it needs a row for each example")
     columns = set(rows[0][1])
-    kind = next((kind for kind, needed in COLUMNS.items() if columns >= set(needed)), None)
+    kind = next((kind for kind, needed in NEEDS.items() if columns >= set(needed)), None)
     if kind is None:
-        raise ValueError(
-            f"{path} has the columns {', '.join(sorted(columns))}; needed are text and label to classify, "
-            "words and tags to tag, source and target to generate, or an answer beside fields to fill"
-        )
+        needed = ", ".join(f"{' and '.join(needed)} to {kind}" for kind, needed in NEEDS.items())
+        raise ValueError(f"{path} has the columns {', '.join(sorted(columns))}; needed are {needed}")
     for line, row in rows:
         _check_row(row, kind, f"{path}, line {line}")
     return kind, rows
@@ -106,15 +95,13 @@ def _read_rows(path: Path) -> tuple[str, Rows]:
 
 def _check_row(row: dict, kind: str, where: str) -> None:
     """Refuse what no task can use. Words and tags become lists, labels are freed of blanks around them."""
-    row |= {column: _cell(row, column, where) for column in COLUMNS[kind]}
+    row |= {column: _cell(row, column, where) for column in NEEDS[kind]}
     if kind == "classify" and row.get("second"):
         _cell(row, "second", where)
     if kind == "tag" and len(row["words"]) != len(row["tags"]):
         raise ValueError(f"{where}: {len(row['words'])} words, but {len(row['tags'])} tags")
     if kind == "generate" and not _made_of(row.get("slots", {})) <= {"dict", "dict of str"}:
-        raise ValueError(
-            f'{where}: {row["slots"]!r:.60} under \'slots\', where texts must stand by name: {{"food": "Thai"}}'
-        )
+        raise ValueError(f"{where}: {row['slots']!r:.60} under 'slots', where a text must stand for each name")
 
 
 def _cell(row: dict, column: str, where: str) -> str | list[str]:
@@ -186,9 +173,7 @@ def _number_labels(files: dict[str, Path], read: tuple[Rows, ...], column: str, 
     listed = {"label": lambda row: [row["label"]], "tags": lambda row: row["tags"]}[column]
     found = {name for _, row in read[0] for name in listed(row)}
     if not named and column == "tags" and all(map(str.isdecimal, found)):
-        raise ValueError(
-            f'{files["train"]}: tags that are numbers need names in task.json: "labels": ["O", "B-PER", ...]'
-        )
+        raise ValueError(f'{files["train"]}: tags that are numbers need names in task.json: "labels": ["O", "B-PER"]')
     labels = named or sorted(found, key=lambda name: (name != "O", name.zfill(9) if name.isdecimal() else name, name))
     keys = [normalize("NFKC", label).casefold().strip() for label in labels]
     if twins := [label for label, key in zip(labels, keys, strict=True) if keys.count(key) > 1]:

@@ -19,7 +19,7 @@ from peft_edu.checks import whole_number
 from peft_edu.lab.paths import bundled, data_path
 from peft_edu.lab.tasks.answer import choose, write
 from peft_edu.lab.tasks.encode import Batches, Format, is_seq2seq
-from peft_edu.lab.tasks.files import COLUMNS, read_about, read_splits
+from peft_edu.lab.tasks.files import NEEDS, read_about, read_splits
 from peft_edu.lab.tasks.metrics import mean, score_tags, score_texts
 from peft_edu.method import Method
 
@@ -71,9 +71,8 @@ class Task(Format):
         if template is None:
             return self
         if self.kind != "fill":
-            asks = f"{type(method).__name__} asks with the template {template!r}"
-            none = f"{self.name} is of the kind {self.kind} and has no gap to fill: as_fill(words) makes one of labels"
-            raise ValueError(f"{asks}, but {none}")
+            asks = f"{type(method).__name__} asks with the template {template!r}, but {self.name} is of the kind"
+            raise ValueError(f"{asks} {self.kind} and has no gap to fill: as_fill(words) makes one of labels")
         return replace(self, template=template)
 
     def where(self, **fields: str) -> "Task":
@@ -91,9 +90,7 @@ class Task(Format):
             groups.setdefault(str(row.get(by)), []).append(row)
         sizes = {split: len({str(row.get(by)) for row in rows}) for split, rows in self.splits.items()}
         if sum(sizes.values()) > len(groups):
-            raise ValueError(
-                f"{self.name}: rows of two splits have the same {by!r} or none, so they cannot stay together"
-            )
+            raise ValueError(f"{self.name}: rows of two splits have the same {by!r} or none: they cannot stay together")
         drawn = iter(random.Random(seed).sample(list(groups.values()), len(groups)))
         splits = {split: [row for _ in range(size) for row in next(drawn)] for split, size in sizes.items()}
         return replace(self, splits=splits)
@@ -162,7 +159,7 @@ class Task(Format):
         """What the model answers for each row: a label's name, the tags of its words, a candidate, or a text."""
         if self.kind == "generate":
             return self.generate(model, tokenizer, rows)
-        seq2seq = self._check(model, tokenizer, rows, COLUMNS[self.kind])
+        seq2seq = self._check(model, tokenizer, rows, NEEDS[self.kind])
         names = self.candidates if self.kind == "fill" else self.labels
         with evaluating(model):
             return choose(self, model, tokenizer, rows, names, seq2seq)
@@ -182,7 +179,7 @@ class Task(Format):
         fit = [isinstance(row, dict) and row.keys() >= set(needed) for row in rows or ()]
         if not isinstance(rows, (list, tuple)) or not all(fit):
             raise TypeError(
-                f"rows is {rows!r:.60}, but must be a list of rows with {', '.join(needed)}, as data.rows gives"
+                f"rows is {rows!r:.60}, but must be a list of dicts with {', '.join(needed)}: see data.rows"
             )
         return is_seq2seq(self, tokenizer, model)
 
