@@ -3,7 +3,6 @@
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
 from itertools import groupby, islice
 
 import pandas as pd
@@ -15,7 +14,7 @@ from transformers.utils import ModelOutput
 
 from peft_edu.anatomy import evaluating, head_parameters
 from peft_edu.checks import choice, number, whole_number
-from peft_edu.method import attached, trainable
+from peft_edu.method import attached, trainable, unwrapped
 
 Batch = dict[str, Tensor]
 seed = set_seed  # seed(n) makes what follows repeatable: Python's, numpy's and torch's random numbers start from n
@@ -89,15 +88,14 @@ def evaluate(model: PreTrainedModel, batches: Iterable[Batch], metric: Callable 
 
     `metric(output, batch)` gives a tensor with one number an example (or token).
     """
-    inside = _inside(model)
-    ahead = int(inside.can_generate() and not inside.config.is_encoder_decoder)
-    metric = partial(_right, ahead=ahead) if metric is None else metric
-    _expect(Callable, metric=metric)
+    inside, scores = _inside(model), []
+    causal = inside.can_generate() and not inside.config.is_encoder_decoder
+    _expect(Callable, metric=metric or _right)
     _expect(Iterable, batches=batches)
-    scores = []
     with evaluating(model):
         for batch in batches:
-            score = metric(*_run(model, batch))
+            output, batch = _run(model, batch)
+            score = metric(output, batch) if metric else _right(output, batch, ahead=int(causal))
             _expect(Tensor, score=score)
             scores.append(score.double().flatten())
     if not sum(map(len, scores)):
@@ -107,20 +105,17 @@ def evaluate(model: PreTrainedModel, batches: Iterable[Batch], metric: Callable 
 
 def _right(output: ModelOutput, batch: Batch, ahead: int) -> Tensor:
     """Whether the highest logit is the label's, for each label that counts; a causal model's label is one ahead."""
-    labels, logits = batch.get("labels"), output.get("logits", torch.empty(0))
-    if labels is None or labels.is_floating_point() or labels.shape != logits.shape[:-1] or logits.shape[-1] == 1:
-        got = "none" if labels is None else f"{tuple(labels.shape)} {labels.dtype}"
-        raise ValueError(f"labels {got} and logits {tuple(logits.shape)}: no share of right labels, so give a metric")
+    labels, logits = batch.get("labels", torch.empty(0)), output.get("logits", torch.empty(0))
+    if labels.is_floating_point() or labels.shape != logits.shape[:-1] or logits.shape[-1] == 1:
+        told = f"labels {tuple(labels.shape)} {labels.dtype} and logits {tuple(logits.shape)}"
+        raise ValueError(f"{told}: no share of right labels, so give a metric")
     if ahead:
         labels, logits = labels[:, 1:], logits[:, :-1]
     return (logits.argmax(-1) == labels)[labels != -100]
 
 
 def _inside(model: nn.Module) -> PreTrainedModel:
-    """The transformers model, also where torch.compile, HF peft or DataParallel are around it."""
-    modules = model.modules() if isinstance(model, nn.Module) else ()
-    inside = next((each for each in modules if isinstance(each, PreTrainedModel)), model)
-    _expect(PreTrainedModel, model=inside)
+    inside = unwrapped(getattr(model, "get_base_model", lambda: model)())  # HF peft has a wrapper of its own
     if inside.device.type == "meta":
         raise ValueError(f"this {type(inside).__name__} has no weights: it is on the device meta")
     return inside
