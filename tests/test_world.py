@@ -2,50 +2,103 @@
 
 import json
 import re
+import shutil
+import subprocess
+from collections import Counter
+from dataclasses import replace
+from functools import partial
+from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from random import Random
 
 import pandas as pd
 import pytest
+import torch
 from transformers import AutoTokenizer
 
 from data.world import corpus, lexicon, objectives, opinions, pretrain, probes, tasks, understanding, vocabulary
-from data.world.__main__ import CHECKSUMS, DATA, make_corpora, make_data
+from data.world.__main__ import CHECKSUMS, DATA, main, make_corpora, make_data
 from data.world.people import PEOPLE
 from peft_edu.lab import backbone, ladder, task
 from peft_edu.lab.paths import bundled
 from peft_edu.lab.study.rows import LADDER
 
 MODELS, TASKS = bundled("models", "config.json"), bundled("tasks", "task.json")
-PATTERNS = ("models/*/tokenizer*.json", "tasks/*/*")
+pytestmark = pytest.mark.timeout(1200)  # the whole world takes four minutes of a core that has nothing else to do
+FIRST = 20_000  # documents of each mix, which tell a changed world from the one that is frozen
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for pattern in PATTERNS for path in folder.glob(pattern)}
+def files(folder: Path, *patterns: str) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for pattern in patterns for path in folder.glob(pattern)}
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Path:
-    """All of `make data`, from nothing, in another folder."""
+def whole(request) -> bool:
+    """With --all, and where the world's own code is not the committed one, 800,000 documents: four minutes."""
+    status = ["git", "status", "--porcelain", DATA / "world"]  # of a copy that is no clone it says nothing
+    changed = shutil.which("git") and subprocess.run(status, cwd=DATA, capture_output=True).stdout
+    return request.config.getoption("--all") or bool(changed)
+
+
+@pytest.fixture(scope="module")
+def made(whole, tmp_path_factory) -> Path:
+    """All of `make data` from nothing, in another folder; or the tasks, and how the corpora begin."""
     folder = tmp_path_factory.mktemp("made")
-    make_data(folder, work=folder)
+    if whole:
+        make_data(folder, work=folder)
+    else:
+        for mix in corpus.SHARES:
+            corpus.write(mix, folder / f"{mix}.txt", stop=FIRST)
+        tasks.write(folder / "tasks")
     return folder
 
 
-def test_make_data_gives_the_committed_bytes(made):
-    committed = files(DATA)
-    again = files(made)
+def test_make_data_gives_the_committed_bytes(made, whole):
+    patterns = ("tasks/*/*", "models/*/tokenizer*.json", "models/*/held_out.txt") if whole else ("tasks/*/*",)
+    committed, again = files(DATA, *patterns), files(made, *patterns)
     assert sorted(again) == sorted(committed)
     assert [name for name in again if again[name] != committed[name]] == []
 
 
+@pytest.mark.parametrize("mix", corpus.SHARES)
+def test_a_corpus_begins_as_the_frozen_one_does(made, mix):
+    with (made / f"{mix}.txt").open("rb") as file:
+        found = sha256(b"".join(islice(file, FIRST))).hexdigest()
+    assert found == json.loads(CHECKSUMS.read_text())[f"first {FIRST} documents"][mix]
+
+
 def test_a_changed_corpus_is_refused(made, monkeypatch, tmp_path):
-    sums = json.loads(CHECKSUMS.read_text()) | {"encoder": "0" * 64}
-    (tmp_path / "sums.json").write_text(json.dumps(sums))
+    (tmp_path / "sums.json").write_text(json.dumps({"whole": dict.fromkeys(corpus.SHARES, "0" * 64)}))
     monkeypatch.setattr("data.world.__main__.CHECKSUMS", tmp_path / "sums.json")
     monkeypatch.setattr(corpus, "write", lambda mix, path: None)
-    with pytest.raises(SystemExit, match="the encoder corpus has changed"):
+    with pytest.raises(SystemExit, match="the decoder corpus has changed"):
         make_corpora(made)
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["pretrain", "nope"], "no recipe nope; there are tiny-gpt2, "),
+        (["pretrain", "tiny-gpt2", "--seeds", "-1"], "a seed is a whole number from 0 on, not -1"),
+        (["study"], "invalid choice: 'study'"),
+    ],
+)
+def test_the_command_says_what_there_is_before_it_makes_anything(monkeypatch, capsys, words, message):
+    monkeypatch.setattr("sys.argv", ["data.world", *words])
+    monkeypatch.setattr("data.world.__main__.make_corpora", lambda *_: pytest.fail("a minute is gone"))
+    with pytest.raises(SystemExit):
+        main()
+    assert message in capsys.readouterr().err
+
+
+def test_a_work_folder_that_cannot_be_written_is_named(monkeypatch, capsys, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("sys.argv", ["data.world", "data"])
+    monkeypatch.setattr("data.world.__main__.make_data", lambda: make_corpora(tmp_path / "file"))
+    with pytest.raises(SystemExit):
+        main()
+    assert str(tmp_path / "file") in (told := capsys.readouterr().err) and "PEFT_EDU_WORK may name another" in told
 
 
 def as_read(row: dict) -> str:
@@ -216,6 +269,124 @@ def test_what_stands_behind_the_end_of_a_target_is_not_guessed():
     assert batch["labels"].tolist() == [[8, end, -100, -100], [8, 9, 10, end]]
 
 
+def tokenizer_of(name):
+    return AutoTokenizer.from_pretrained(DATA / "models" / name)
+
+
+def test_a_fifth_of_the_documents_is_cut_and_half_of_these_go_on_wrongly(made):
+    documents = list(corpus.read(made / "encoder.txt", stop=3000))
+    parts = objectives.segments(documents, Random(0))
+    labels = Counter(label for _, label in parts)
+    ends = {kind: " ".join(text for other, text in documents if other == kind) for kind, _ in documents}
+    for (kind, text), (given, label) in zip(documents, parts, strict=True):
+        first, _, second = given.partition(" [SEP] ")
+        if label == 0:
+            assert f"{first} {second}" == text
+        elif label == 1:
+            assert text.startswith(first) and second in ends[kind]
+        else:
+            assert given == text
+    wrong = sum(
+        f"{given.replace(' [SEP] ', ' ')}" != text for (_, text), (given, _) in zip(documents, parts, strict=True)
+    )
+    sentences = [len(re.split(r"(?<=[.!?]) ", text)) for _, text in documents]
+    cut = labels[0] + labels[1]
+    assert cut / sum(count > 1 for count in sentences) == pytest.approx(0.2, abs=0.03)
+    assert labels[1] / cut == pytest.approx(0.5, abs=0.06) and wrong > 0.9 * labels[1]
+
+
+def test_a_quarter_of_the_tokens_is_guessed_and_most_of_these_are_masked(made):
+    tokenizer = tokenizer_of("tiny-bert")
+    texts, follows = zip(
+        *objectives.segments(list(corpus.read(made / "encoder.txt", stop=1000)), Random(0)), strict=True
+    )
+    batch = objectives.masked(tokenizer, texts, follows, torch.Generator().manual_seed(0), Random(0))
+    ids, labels = tokenizer(list(texts), return_tensors="pt", padding=True)["input_ids"], batch["labels"]
+    special, guessed = torch.isin(ids, torch.tensor(tokenizer.all_special_ids)), labels != -100
+    assert torch.equal(batch["input_ids"][~guessed], ids[~guessed]) and torch.equal(labels[guessed], ids[guessed])
+    assert not (guessed & special).any()
+    assert guessed.sum() / (~special).sum() == pytest.approx(0.25, abs=0.01)
+    shown, true = batch["input_ids"][guessed], ids[guessed]
+    assert (shown == tokenizer.mask_token_id).double().mean() == pytest.approx(0.8, abs=0.01)
+    assert (shown == true).double().mean() == pytest.approx(0.1, abs=0.01)
+    assert shown.min() >= len(tokenizer.all_special_ids) - 1  # the mask is the last of the special tokens
+    assert batch["next_sentence_label"].tolist() == list(follows)
+    assert batch["position_ids"].shape == (1, ids.shape[1]) and batch["position_ids"].max() < objectives.POSITIONS
+
+
+def test_the_second_part_is_of_the_second_kind_as_the_tokenizer_says():
+    tokenizer = tokenizer_of("tiny-bert")
+    first, second = "Felix sent Anna a book.", "She liked it."
+    joined = objectives.masked(tokenizer, [f"{first} [SEP] {second}", first], [0, -100], torch.Generator(), Random(0))
+    pair = tokenizer(first, second, return_token_type_ids=True)
+    assert joined["token_type_ids"].tolist() == [pair["token_type_ids"], [0] * len(pair["token_type_ids"])]
+
+
+def test_rows_of_a_decoder_are_whole_documents_end_to_end(made):
+    tokenizer, documents = tokenizer_of("tiny-gpt2"), list(corpus.read(made / "decoder.txt", stop=200))
+    encoded = {tuple(ids) for ids in tokenizer([text for _, text in documents]).input_ids}
+    tokens = sum(map(len, tokenizer([text for _, text in documents]).input_ids))
+    batches = objectives.packed_rows(tokenizer, documents, seed=0, size=2)
+    stream = torch.cat([batch["input_ids"].flatten() for batch in islice(batches, tokens // 384)]).tolist()
+    starts = [i for i, token in enumerate(stream) if token == tokenizer.bos_token_id]
+    found = [tuple(stream[i:j]) for i, j in zip(starts, starts[1:], strict=False)]
+    assert len(stream) > 0.9 * tokens and starts[0] == 0 and set(found) <= encoded
+    with pytest.raises(ValueError, match="tokens; a batch takes 2304"):
+        next(objectives.packed_rows(tokenizer, documents[:2], seed=0))
+
+
+@pytest.mark.parametrize("name", pretrain.RECIPES)
+def test_a_loss_is_the_one_that_transformers_computes(made, name):
+    """And the same seed gives the same batches."""
+    recipe, tokenizer = pretrain.RECIPES[name], tokenizer_of(name)
+    torch.manual_seed(0)
+    model = recipe.build(tokenizer, width=16, layers=1, heads=2)
+    documents = list(corpus.read(made / f"{recipe.mix}.txt", stop=2500))
+    for batch, again in islice(zip(*(recipe.batches(tokenizer, documents, 3) for _ in range(2)), strict=True), 2):
+        assert all(torch.equal(batch[key], again[key]) for key in batch)
+        labels = {} if "labels" in batch else {"labels": batch["input_ids"]}
+        assert recipe.loss(model, batch).item() == pytest.approx(model(**batch, **labels).loss.item(), rel=1e-5)
+
+
+def test_a_batch_holds_texts_of_one_length_and_each_of_them_once():
+    documents = [("review", "x" * n) for n in range(256)]
+    batches = list(islice(objectives.alike(documents, Random(0), 4, lambda group: [(text,) for _, text in group]), 64))
+    assert sorted(len(text) for batch in batches for (text,) in batch) == list(range(256))
+    assert max(len(batch[-1][0]) - len(batch[0][0]) for batch in batches) < 32
+
+
+def test_rates_stay_for_half_of_the_steps_and_end_at_none():
+    assert [pretrain.trapezoid(part) for part in (0, 0.5, 0.75, 1)] == [1, 1, 0.5, 0]
+
+
+def test_a_run_goes_on_where_it_was_stopped(made, tmp_path, monkeypatch):
+    """In one go, or stopped half way by a probe that fails: the same weights, bit for bit, and the same log."""
+    tokenizer, path = tokenizer_of("tiny-gpt2"), tmp_path / "documents.txt"
+    path.write_text("".join(islice((made / "decoder.txt").open(), 400)))
+    build = partial(objectives.build_gpt2, width=16, layers=1, heads=2)
+    monkeypatch.setitem(
+        pretrain.RECIPES, "small", replace(pretrain.RECIPES["tiny-gpt2"], build=build, steps=6, warmup=2)
+    )
+    monkeypatch.setattr(pretrain, "PROBE_EVERY", 2)
+    monkeypatch.setattr(pretrain, "HELD_OUT", 150)
+    monkeypatch.setattr(pretrain, "probe", lambda *_: {"polarity": 0.5})
+    straight = pretrain.run("small", tokenizer, path, tmp_path / "straight", seed=1)
+    begun = pretrain.run("small", tokenizer, path, tmp_path / "stopped", seed=1, until=2)
+    early = (begun / "model.safetensors").read_bytes()
+
+    def fails(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as stopped, pytest.raises(KeyboardInterrupt):
+        stopped.setattr(pretrain, "probe", fails)
+        pretrain.run("small", tokenizer, path, tmp_path / "stopped", seed=1)
+    again = pretrain.run("small", tokenizer, path, tmp_path / "stopped", seed=1)
+    assert (again / "model.safetensors").read_bytes() == (straight / "model.safetensors").read_bytes() != early
+    logs = [pd.read_csv(run / "probes.csv").drop(columns="minutes") for run in (straight, again)]
+    pd.testing.assert_frame_equal(*logs)
+    assert logs[0].step.tolist() == [2, 4, 6] and logs[0].tokens.tolist() == [2 * 12 * 192, 4 * 12 * 192, 6 * 12 * 192]
+
+
 def test_every_model_that_ships_is_asked_something():
     assert probes.GATES.keys() == pretrain.RECIPES.keys()
 
@@ -225,6 +396,7 @@ def test_batches_of_too_few_documents_are_refused():
         next(objectives.alike([("review", "It was.")] * 60, Random(0), 2, list))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", MODELS)
 def test_the_shipped_model_passes_its_probes(name):
     model, tokenizer = backbone(name)
@@ -249,7 +421,7 @@ def test_the_ladder_has_two_seeds_of_each_width():
         assert backbone(f"ladder/{rung}")[0].num_parameters() == row.parameters, rung
 
 
-@pytest.mark.parametrize("rung", ["w24-seed0", "w48-seed1"])
+@pytest.mark.parametrize("rung", ["w24-seed0", pytest.param("w48-seed1", marks=pytest.mark.thorough)])
 def test_a_rung_can_do_what_its_log_says(rung):
     model, tokenizer = backbone(f"ladder/{rung}")
     for ability, share in probes.probe(model, tokenizer, "decoder", count=100).items():
