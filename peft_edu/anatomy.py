@@ -26,9 +26,7 @@ class Family:
 
     blocks: tuple[str, ...]
     maps: dict[str, str]
-    sublayer_outputs: (
-        str  # the modules whose outputs a block adds to the residual stream, the feed-forward network's last
-    )
+    sublayer_outputs: str  # the modules whose outputs a block adds to the residual stream, the FFN's last
     attention: str | None  # the modules that call a registered attention function; None if the family has its own
     stack: str  # the part of the backbone that ends before its pooler; "" where it has none
     positions: str | None  # the module that is given the positions; None where they are relative

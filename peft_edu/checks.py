@@ -3,10 +3,9 @@
 import math
 from collections.abc import Callable
 
-from torch import nn
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-ALWAYS_FITS = 10_000_000  # numbers that a method may add even to a toy model, which has fewer itself
+ALWAYS_FITS = 10_000_000  # so many numbers a method may add to any model, a toy of fewer included
 
 
 def whole_number(name: str, value: object, at_least: int = 1) -> None:
@@ -55,14 +54,14 @@ def token_ids(name: str, words: object, tokenizer: PreTrainedTokenizerBase | Non
     return tuple(words)
 
 
-def in_vocabulary(name: str, words: tuple, size: int) -> None:
+def in_vocabulary(name: str, words: tuple, model: PreTrainedModel) -> None:
     """`words`: token ids, or tuples of such."""
     largest = max(max(each) if isinstance(each, tuple) else each for each in words)
-    if largest >= size:
+    if largest >= (size := len(model.get_input_embeddings().weight)):
         raise ValueError(f"{name} names the token {largest}, but the vocabulary ends at {size - 1}")
 
 
-def affordable(fields: str, numbers: int, model: nn.Module) -> None:
+def affordable(fields: str, numbers: int, model: PreTrainedModel) -> None:
     """Before memory is taken: what a method adds is smaller than the model, or small anyway."""
     own = sum(parameter.numel() for parameter in model.parameters())
     if numbers > max(own, ALWAYS_FITS):

@@ -35,8 +35,10 @@ class LowRankUpdate(nn.Module):
 
     def add_to(self, module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
         """The forward hook of the module that holds W, alone or as some rows of a fused map."""
-        others = (self.rows.start, output.shape[-1] - self.rows.stop)  # the rows of other maps, which stay as they are
-        return output + pad(self(*inputs), others)  # not in place: somebody else's hook may have kept W x
+        update, width = self(*inputs), output.shape[-1]
+        if update.shape[-1] < width:  # zeros for the rows of the other maps
+            update = pad(update, (self.rows.start, width - self.rows.stop))
+        return output + update  # not in place: somebody else's hook may have kept W x
 
     @property
     def weight(self) -> Tensor:

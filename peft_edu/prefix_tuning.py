@@ -103,7 +103,10 @@ class PrefixTuning(Method):
 
     def insert(self, model: PreTrainedModel) -> None:
         kinds, (heads, width) = self._chosen(model), key_value_shape(model)
-        self._check(model, 2 * heads * width * sum(map(len, kinds)))
+        if self.shift and self.length >= (most := max_tokens(model)):
+            raise ValueError(f"length {self.length} leaves no room for text: the model has {most} positions")
+        numbers = (self.length + self.hidden) * 2 * heads * width * sum(map(len, kinds))
+        affordable(f"length {self.length} with hidden {self.hidden}", numbers, model)
         for config in {id(module.config): module.config for kind in kinds for module in kind}.values():
             self.configure(config, "_attn_implementation", ATTENTION)
         starts = self._starts(model, kinds, heads, width)
@@ -127,28 +130,29 @@ class PrefixTuning(Method):
             )
         return kinds
 
-    def _check(self, model: PreTrainedModel, numbers: int) -> None:
-        """Whether a prefix that takes so many numbers a position fits the model."""
-        if self.shift and self.length >= (most := max_tokens(model)):
-            raise ValueError(f"length {self.length} leaves no room for text: the model has {most} positions")
-        affordable(f"length {self.length}", self.length * numbers, model)
-        affordable(f"hidden {self.hidden}", self.hidden * numbers, model)
-        if self.init != "normal":
-            in_vocabulary("init", self.init, len(model.get_input_embeddings().weight))
-
     def _starts(self, model: PreTrainedModel, kinds: list[list[nn.Module]], heads: int, width: int):
         """The keys and values that each prefix starts from."""
         modules = [module for kind in kinds for module in kind]
         if self.init == "normal":
             return (torch.randn(2, heads, self.length, width) for _ in modules)
+        in_vocabulary("init", self.init, model)
         words = list(islice(cycle(self.init), self.length))
         return iter(activations(model, modules, torch.tensor([words], device=model.device)))
 
     def _shift(self, module: nn.Module, inputs: tuple, named: dict) -> tuple[tuple, dict]:
-        """The pre-hook of what is given positions. A table of them has a last row."""
+        """The pre-hook of what is given positions: all that comes in whole numbers. A table of them has a last row."""
         rows = getattr(module, "num_embeddings", math.inf)
-        inputs = tuple(_shifted(each, self.length, rows) for each in inputs)
-        return inputs, {name: _shifted(each, self.length, rows) for name, each in named.items()}
+
+        def later(given: object) -> object:
+            if not isinstance(given, Tensor) or given.is_floating_point():
+                return given
+            if rows < math.inf and given.numel() and (last := int(given.max()) + self.length) >= rows:
+                raise ValueError(
+                    f"the text and a prefix of {self.length} need position {last}, but the model has {rows}"
+                )
+            return given + self.length
+
+        return tuple(map(later, inputs)), {name: later(each) for name, each in named.items()}
 
     def saved(self) -> tuple[Method, dict[str, Tensor]]:
         """Without the MLP: p L 2 d numbers, and the head."""
@@ -160,12 +164,3 @@ class PrefixTuning(Method):
         kept = {name: parameter for name, parameter in learned.items() if parameter not in made}
         flat = {f"{paths[prefix]}.keys_values": prefix.keys_values.detach() for prefix in self.added}
         return replace(self, hidden=0), kept | flat
-
-
-def _shifted(given: object, length: int, rows: float) -> object:
-    """Whatever comes in whole numbers are positions; what else there is stays as it is."""
-    if not isinstance(given, Tensor) or given.is_floating_point():
-        return given
-    if rows < math.inf and given.numel() and (last := int(given.max()) + length) >= rows:
-        raise ValueError(f"the text and a prefix of {length} need position {last}, but the model has {rows}")
-    return given + length

@@ -21,6 +21,7 @@ from peft_edu.checks import affordable, in_vocabulary, token_ids, whole_number
 from peft_edu.method import Method
 from peft_edu.splice import behind, in_front, leading_pads
 
+NO_PLACE = "masks for each query, packed rows, static caches, and caches of an earlier generate() have no place for it"
 COMMON = 5_000  # tokenizers number their tokens by frequency: a start is drawn from the most common ones
 
 
@@ -48,66 +49,52 @@ class Prompt(nn.Module):
         mask, positions, types = map(named.get, ("attention_mask", "position_ids", "token_type_ids"))
         self._look(text, mask, positions, named.get("past_key_values"))
         positions = default_positions(stack, ids) if positions is None else positions
-        fitted = {
-            "attention_mask": None if mask is None else in_front(mask.new_ones(len(text), self.p), mask, self.pads),
-            "position_ids": None if positions is None else self._positions(positions, first_position(stack)),
-            "token_type_ids": types if types is None or not self.inside else self._token_types(types),
-            "inputs_embeds": in_front(self(len(text)), text, self.pads) if self.inside else text,
-        }
-        return (), named | {name: value for name, value in fitted.items() if value is not None}
+        if mask is not None:
+            named["attention_mask"] = in_front(mask.new_ones(len(text), self.p), mask, self.pads)
+        if positions is not None:
+            named["position_ids"] = self._positions(positions, first_position(stack))
+        if types is not None and self.inside:
+            named["token_type_ids"] = in_front(types.new_zeros(len(types), self.p), types, self.pads)
+        return (), named | {"inputs_embeds": in_front(self(len(text)), text, self.pads) if self.inside else text}
 
     def _look(self, text: Tensor, mask: Tensor | None, positions: Tensor | None, cache: Cache | None) -> None:
         """Where the text stands: how it is padded, and whether its beginning and the prompt are in a cache by now."""
-        cached, p = 0 if cache is None else int(cache.get_seq_length()), self.p
-        before = cached - p if cached else 0
-        rows, length = len(text), before + text.shape[1]
-        self.inside, self.whole, self.pads = not cached, text.shape[1] + p, None
-        if length + p > self.max_tokens:
-            raise ValueError(f"{length} tokens and a prompt of {p} do not fit into {self.max_tokens} positions")
-        if mask is not None:
-            shape = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
-            if shape not in ((rows, length), (1, length)):
-                raise ValueError(
-                    f"attention_mask is {shape}, but with a prompt must be {(rows, length)}, over the whole text: it has "
-                    "no place in a mask for each query, a static cache, or generate() with an earlier turn's cache"
-                )
-            self.pads = leading_pads(mask)
-        elif positions is not None and ((positions.diff() < 0).any() or (cached and (positions[:, 0] != before).any())):
+        cached = 0 if cache is None else int(cache.get_seq_length())
+        before, rows, t = cached - self.p if cached else 0, *text.shape[:2]
+        self.inside, self.whole = not cached, self.p + t
+        if before + t + self.p > self.max_tokens:
             raise ValueError(
-                f"position_ids are {positions[0].tolist()}, but with a prompt must count on from {before}: it has no "
-                "place between texts that share a row, or in generate() with an earlier turn's cache"
+                f"{before + t} tokens and a prompt of {self.p} do not fit into {self.max_tokens} positions"
             )
+        shape = tuple(getattr(mask, "shape", ())) or type(mask).__name__
+        if mask is not None and shape not in ((rows, before + t), (1, before + t)):
+            raise ValueError(f"attention_mask is {shape}, but with a prompt must be {(rows, before + t)}: {NO_PLACE}")
+        alone = positions is not None and mask is None  # then it is the positions that tell
+        if alone and ((positions.diff() < 0).any() or (cached and (positions[:, 0] != before).any())):
+            raise ValueError(
+                f"position_ids are {positions[0].tolist()}, but with a prompt must count on from {before}: {NO_PLACE}"
+            )
+        self.pads = None if mask is None else leading_pads(mask)
 
     def _positions(self, given: Tensor, first: int) -> Tensor:
         """The prompt has the first positions, and the text those behind."""
         virtual = torch.arange(first, first + self.p, device=given.device).expand(len(given), self.p)
         return in_front(virtual, given + self.p, self.pads) if self.inside else given + self.p
 
-    def _token_types(self, given: Tensor) -> Tensor:
-        """Of two texts, the prompt belongs to the first."""
-        return in_front(given.new_zeros(len(given), self.p), given, self.pads)
-
     def take_out(self, module: nn.Module, inputs: tuple, output):
-        """The hook behind the last block, and behind the stack, which gathers hidden states: they are the text's."""
-        if not self.inside:
-            return output
-        if isinstance(output, tuple):  # with return_dict=False
-            return self._text(output)
-        for name, value in tuple(output.items()):
-            output[name] = self._text(value)
+        """The hook behind the last block, and behind the stack: all hidden states (b, p + t, d) become the text's."""
+        if isinstance(output, tuple):  # of hidden states, or of everything with return_dict=False
+            return tuple(self.take_out(module, inputs, each) for each in output)
+        if isinstance(output, dict):
+            for name in list(output):
+                output[name] = self.take_out(module, inputs, output[name])
+        elif self.inside and isinstance(output, Tensor) and output.ndim == 3 and output.shape[1] == self.whole:
+            return behind(output, self.p, self.pads)
         return output
-
-    def _text(self, given):
-        """Of hidden states (b, p + t, d) the text's. All else stays: attention has p + t columns, as has a cache."""
-        if isinstance(given, tuple):
-            return tuple(map(self._text, given))
-        hidden = isinstance(given, Tensor) and given.ndim == 3 and given.shape[1] == self.whole
-        return behind(given, self.p, self.pads) if hidden else given
 
     def widen(self, decoder: nn.Module, inputs: tuple, named: dict) -> tuple[tuple, dict]:
         """The pre-hook of T5's decoder, which attends to the virtual tokens of the encoder, too."""
-        mask = named.get("encoder_attention_mask")
-        if mask is not None:
+        if (mask := named.get("encoder_attention_mask")) is not None:
             whole = in_front(mask.new_ones(len(mask), self.p), mask, leading_pads(mask))
             named = named | {"encoder_attention_mask": whole}
         return inputs, named
@@ -151,15 +138,14 @@ class PromptTuning(Method):
         words = stack.get_input_embeddings().weight.detach()
         affordable(f"length {self.length} x members {self.members}", self.length * self.members * words.shape[1], model)
         if not isinstance(self.init, str):
-            in_vocabulary("init", self.init, len(words))
+            in_vocabulary("init", self.init, model)
         prompt = Prompt(torch.stack([self._start(words) for _ in range(self.members)]), max_tokens(model))
         self.add(stack, "prompt", prompt)
         self.hook(stack.register_forward_pre_hook(prompt.splice, with_kwargs=True))
+        for module in {last, stack} if decoder is None else ():
+            self.hook(module.register_forward_hook(prompt.take_out))
         if decoder is not None:
             self.hook(decoder.register_forward_pre_hook(prompt.widen, with_kwargs=True))
-            return
-        for module in {last, stack}:
-            self.hook(module.register_forward_hook(prompt.take_out))
 
     def _start(self, words: Tensor) -> Tensor:
         """The embeddings (p, d) that one prompt starts from; `words` (v, d) are those of the vocabulary."""

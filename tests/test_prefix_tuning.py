@@ -227,8 +227,8 @@ def test_starts_that_are_none(fields, message):
 @pytest.mark.parametrize(
     "fields, message",
     [
-        ({"length": 10**9}, "length 1000000000 would add .* to T5ForConditionalGeneration, which has .* itself"),
-        ({"hidden": 10**9}, "hidden 1000000000 would add .* numbers"),
+        ({"length": 10**9}, "length 1000000000 with hidden 512 would add .* to T5ForCond.*, which has .* itself"),
+        ({"hidden": 10**9}, "length 10 with hidden 1000000000 would add .* numbers"),
         ({"hidden": 0, "init": (7, 10**9)}, "init names the token 1000000000, but the vocabulary ends at 63"),
     ],
 )
