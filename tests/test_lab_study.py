@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from peft_edu import LoRA, PrefixTuning, PromptTuning, PTuning, count
-from peft_edu.lab import averages, backbone, finetune, recipe, results, scores, stored
+from peft_edu.lab import NOTE, averages, backbone, finetune, recipe, results, scores, stored
 from peft_edu.lab.measure.cost import readable
 from peft_edu.lab.study import run as running
 from peft_edu.lab.study import sweep
@@ -95,6 +95,14 @@ def test_a_recipe_is_its_row_with_what_did_best_on_validation(monkeypatch):
     monkeypatch.setitem(ROWS["reviews"], "LoRA r=3", ROWS["reviews"]["LoRA r=4"])
     with pytest.raises(ValueError, match="'LoRA r=3' of 'reviews' has no stored run yet: `make study`"):
         recipe("reviews", "LoRA r=3")
+
+
+def test_a_head_has_its_own_rate_beside_a_method_and_a_decoders_prefix_begins_as_a_note():
+    rates = {row: recipe("methods", row).head_lr for row in ("reviews LoRA", "facts LoRA", "reviews P-tuning")}
+    assert rates == {"reviews LoRA": 0.01, "facts LoRA": None, "reviews P-tuning": None}
+    assert recipe("deep", "owners head only").head_lr is None  # the head is all there is
+    words = {row: recipe("methods", row).words for row in ("tables prefix", "reviews prefix", "tables prompt")}
+    assert words == {"tables prefix": NOTE, "reviews prefix": (), "tables prompt": ()}
 
 
 def test_a_recipe_says_what_a_prefix_starts_from_and_which_rows_it_sees(monkeypatch):
