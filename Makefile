@@ -4,6 +4,9 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu# empty: PyPI's own torch, wi
 export TORCH_INDEX
 
 PYTHON := .venv/bin/python
+ifeq ($(strip $(PYTHON)),)
+$(error PYTHON is empty: leave it out, or give the path of a Python in which the packages are)
+endif
 PINS := pyproject.toml constraints.txt tools/install.sh
 
 .PHONY: help lab test lint notebooks data pretrain study clean

@@ -1,7 +1,9 @@
 """The house: one list of packages everywhere, pinned; a network that is dead; a set-up that says what is missing."""
 
+import ast
 import os
 import re
+import runpy
 import socket
 import subprocess
 import sys
@@ -30,6 +32,18 @@ def test_each_dependency_is_pinned_within_its_bounds(requirement):
     (specifier,) = pins[0].specifier
     assert specifier.operator == "=="
     assert requirement.specifier.contains(specifier.version)
+
+
+def test_everything_that_is_imported_is_declared():
+    """A package that comes with another one goes when that one no longer needs it."""
+    distributions = {"PIL": "pillow", "sklearn": "scikit-learn"}  # that are called otherwise than what is imported
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "peft_edu").rglob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    found = {alias.name.partition(".")[0] for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    found |= {node.module.partition(".")[0] for node in nodes if isinstance(node, ast.ImportFrom) and not node.level}
+    packages = found - set(sys.stdlib_module_names) - {"peft_edu", "data"}
+    declared = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
+    assert {canonicalize_name(distributions.get(name, name)) for name in packages} <= declared
 
 
 def test_everything_installed_has_the_pinned_version():
@@ -100,6 +114,8 @@ def set_up(folder, **machine):
     [
         ({"PYTHON3": "no-such-python"}, "peft_edu: Python 3.11 to 3.14 is needed and was not found"),
         ({"NEEDED_MB": "999999999"}, "peft_edu: 999999999 MB of free disk are needed in"),
+        ({"NEEDED_MB": "abc"}, "peft_edu: NEEDED_MB is 'abc', but must be a number of megabytes."),
+        ({"NEEDED_MB": "-5"}, "peft_edu: NEEDED_MB is '-5', but must be a number of megabytes."),
     ],
 )
 def test_setup_says_in_one_sentence_what_is_missing(tmp_path, machine, sentence):
@@ -129,6 +145,83 @@ def test_make_installs_once(tmp_path):
     after = subprocess.run(["make", "-n", "lab"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert "install.sh" in before and "install.sh" not in after
     assert "lab.py notebooks/00_start_here.ipynb" in after
+
+
+def test_make_says_that_a_python_is_empty():
+    run = subprocess.run(["make", "-n", "lab", "PYTHON="], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 2 and "PYTHON is empty: leave it out" in run.stderr and run.stderr.count("\n") == 1
+
+
+def tool(name, *words, **options):
+    return subprocess.run([sys.executable, ROOT / "tools" / name, *words], capture_output=True, text=True, **options)
+
+
+def test_the_lab_wants_a_notebook():
+    run = tool("lab.py")
+    assert run.returncode == 1 and run.stderr.startswith("usage: python tools/lab.py NOTEBOOK")
+    assert run.stderr.count("\n") == 1
+
+
+EXECUTE = runpy.run_path(str(ROOT / "tools" / "execute_notebooks.py"))
+
+
+def lesson(folder, *cells):
+    path = folder / "lesson.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells]), path)
+    return path
+
+
+@pytest.mark.parametrize("content", ["# no notebook", "", "{}", "[]", None])
+def test_what_is_no_notebook_is_told_in_a_sentence(tmp_path, content):
+    path = tmp_path / "bad.ipynb"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(SystemExit, match=f"{path}(: no file that can be written| is no notebook)") as left:
+        EXECUTE["read"](path)
+    assert "\n" not in str(left.value)
+
+
+def test_nothing_runs_where_one_of_the_notebooks_is_none(tmp_path):
+    path = lesson(tmp_path, "1")
+    before = path.read_bytes()
+    run = tool("execute_notebooks.py", path, tmp_path / "nope.ipynb")
+    assert (run.returncode, run.stdout) == (1, "") and path.read_bytes() == before
+
+
+def test_a_folder_and_a_device_are_no_notebooks(tmp_path):
+    for path in (tmp_path, Path("/dev/null")):
+        with pytest.raises(SystemExit, match=f"{path}: no file that can be written"):
+            EXECUTE["read"](path)
+
+
+def test_a_cell_that_raises_leaves_the_lesson_as_it_was(tmp_path):
+    path = lesson(tmp_path, "1 / 0")
+    before = path.read_bytes()
+    run = tool("execute_notebooks.py", path)
+    assert run.returncode == 1 and "ZeroDivisionError" in run.stderr and "execute_notebooks.py" not in run.stderr
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_leaves_the_lesson_as_it_was(tmp_path, monkeypatch):
+    path = lesson(tmp_path, "1")
+    before = path.read_bytes()
+
+    def full(notebook, place):
+        Path(place).write_text("half of")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(nbformat, "write", full)
+    with pytest.raises(SystemExit, match="lesson.ipynb stays as it was: .*No space left"):
+        EXECUTE["write"](nbformat.v4.new_notebook(), path)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_lesson_is_saved_with_what_it_said(tmp_path):
+    path = lesson(tmp_path, "1 + 1")
+    run = tool("execute_notebooks.py", path)
+    assert run.returncode == 0 and run.stdout.startswith("lesson.ipynb: ")
+    assert nbformat.read(path, 4).cells[0].outputs[0]["data"]["text/plain"] == "2"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_make_lab_prints_an_address_that_answers(tmp_path):

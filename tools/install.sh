@@ -20,8 +20,9 @@ if ! suitable .venv/bin/python; then
     [ -n "$python" ] || fail "Python 3.11 to 3.14 is needed and was not found; get one from https://www.python.org."
     "$python" -c 'import venv, ensurepip' 2>/dev/null ||
         fail "$python cannot make virtual environments; on Debian and Ubuntu 'apt install python3-venv' mends that."
+    case "${NEEDED_MB:=2500}" in *[!0-9]*) fail "NEEDED_MB is '$NEEDED_MB', but must be a number of megabytes." ;; esac
     free=$(df -Pk . | awk 'NR == 2 { print int($4 / 1024) }')
-    [ "$free" -ge "${NEEDED_MB:=2500}" ] ||
+    [ "$free" -ge "$NEEDED_MB" ] ||
         fail "$NEEDED_MB MB of free disk are needed in $(pwd) and $free MB are free."
     echo "Installing PyTorch, Transformers and JupyterLab into .venv: about 2 GB, a few minutes, only this once."
     rm -rf .venv

@@ -27,10 +27,15 @@ def options(notebook):
         yield "--allow-root"  # in containers people are root, and Jupyter refuses unless told
     if not has_browser():
         yield "--no-browser"
-        print("There is no browser on this machine: open the address below in one that can reach it.", flush=True)
+        print(
+            "There is no browser on this machine. Open the address below in one that runs here; from another computer"
+        )
+        print("first run there `ssh -L 8888:localhost:8888 THIS_MACHINE`, with the address's own number.", flush=True)
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
+        sys.exit("usage: python tools/lab.py NOTEBOOK [OPTION OF JUPYTERLAB]...")
     lesson, *more = sys.argv[1:]
     if not Path(lesson).is_file():
         sys.exit(f"{lesson} is not in {Path.cwd()}: run this from the root of the repository.")
