@@ -15,8 +15,6 @@ from peft_edu.anatomy import blocks, norms, sublayer_outputs
 from peft_edu.checks import affordable, choice, indices, number, whole_number, yes_or_no
 from peft_edu.method import Method
 
-PLACEMENTS = ("houlsby", "pfeiffer")
-
 
 class Bottleneck(nn.Module):
     """A(x) of one place in the model: 2 m d + m + d parameters, and 2 d more for a LayerNorm of its own."""
@@ -64,7 +62,7 @@ class Adapter(Method):
 
     def __post_init__(self):
         whole_number("bottleneck", self.bottleneck)
-        choice("placement", self.placement, PLACEMENTS)
+        choice("placement", self.placement, ("houlsby", "pfeiffer"))
         number("init_std", self.init_std, "at least 0", lambda std: std >= 0)
         yes_or_no("norms", self.norms)
         yes_or_no("own_norm", self.own_norm)

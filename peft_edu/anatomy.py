@@ -27,10 +27,10 @@ class Family:
     blocks: tuple[str, ...]
     maps: dict[str, str]
     sublayer_outputs: str  # the modules whose outputs a block adds to the residual stream, the FFN's last
-    attention: str | None  # the modules that call a registered attention function; None if the family has its own
-    stack: str  # the part of the backbone that ends before its pooler; "" where it has none
-    positions: str | None  # the module that is given the positions; None where they are relative
     head: tuple[str, ...]  # what starts untrained over a backbone: these names, as far as the model has them
+    attention: str | None = None  # the modules that call a registered attention function, if they do
+    positions: str | None = None  # the module that is given the positions; None where they are relative
+    stack: str = ""  # the part of the backbone that ends before its pooler, where it has one
 
 
 # fmt: off
@@ -50,7 +50,6 @@ _LLAMA = Family(
           "output": "self_attn.o_proj", "up": "mlp.up_proj", "down": "mlp.down_proj", "gate": "mlp.gate_proj"},
     sublayer_outputs="self_attn.o_proj | mlp.down_proj",
     attention="self_attn",
-    stack="",
     positions="rotary_emb",
     head=("score", "qa_outputs"),
 )
@@ -62,9 +61,6 @@ FAMILIES = {
         maps=_BERT.maps | {"query": "attention.self.query_proj", "key": "attention.self.key_proj",
                            "value": "attention.self.value_proj"},
         sublayer_outputs=_BERT.sublayer_outputs,
-        attention=None,
-        stack="",
-        positions=None,
         head=("pooler", "classifier", "qa_outputs"),  # no checkpoint of DeBERTa's holds a pooler
     ),
     "gpt2": Family(
@@ -73,7 +69,6 @@ FAMILIES = {
               "output": "attn.c_proj", "up": "mlp.c_fc", "down": "mlp.c_proj"},
         sublayer_outputs="attn.resid_dropout | mlp.dropout",
         attention="attn",
-        stack="",
         positions="wpe",
         head=("score", "classifier", "qa_outputs", "multiple_choice_head"),
     ),
@@ -88,7 +83,6 @@ FAMILIES = {
         sublayer_outputs="layer.?.dropout",
         attention="layer.*.SelfAttention | layer.*.EncDecAttention",
         stack="encoder",
-        positions=None,
         head=("classification_head", "classifier", "qa_outputs"),
     ),
 }
@@ -212,12 +206,9 @@ def input_stack(model: PreTrainedModel) -> tuple[nn.Module, nn.Module, nn.Module
 
 def key_value_shape(model: PreTrainedModel) -> tuple[int, int]:
     """Heads that have keys and values of their own, and the width of each."""
-    config = model.config
-    width = getattr(config, "d_kv", None) or getattr(config, "head_dim", None)
-    return (
-        getattr(config, "num_key_value_heads", None) or config.num_attention_heads,
-        width or config.hidden_size // config.num_attention_heads,
-    )
+    config, heads = model.config, model.config.num_attention_heads
+    width = getattr(config, "d_kv", None) or getattr(config, "head_dim", None) or config.hidden_size // heads
+    return getattr(config, "num_key_value_heads", None) or heads, width
 
 
 def sliding_window(attention: nn.Module) -> int | None:

@@ -72,10 +72,9 @@ class LoRA(Method):
     def insert(self, model: PreTrainedModel) -> None:
         targets = linear_maps(model, self.targets)
         for target in targets:
-            smaller = min(target.weight.shape)
-            if self.rank > smaller:
+            if self.rank > (side := min(target.weight.shape)):
                 raise ValueError(
-                    f"rank {self.rank} exceeds {smaller}, the smaller side of {target.name}'s {target.role} map"
+                    f"rank {self.rank} exceeds {side}, the smaller side of {target.name}'s {target.role} map"
                 )
         self.updates = [(each, LowRankUpdate(each, self.rank, self.alpha, self.dropout)) for each in targets]
         self._base_weights = None
@@ -89,11 +88,11 @@ class LoRA(Method):
     @torch.no_grad()
     def merge(self) -> PreTrainedModel:
         """W <- W + (alpha / r) B A, and detach: a plain transformers model, as fast as the base."""
-        self._attached_to()
+        model = self._attached_to()
         base = [target.weight.clone() for target, _ in self.updates]
         merged = [target.weight + update.weight for target, update in self.updates]
-        model = self._leave()
-        self._base_weights = model, base
+        self._base_weights = model, base  # first: after an interrupt, unmerge goes back from here
+        self._leave()
         self._write(merged)
         return model
 
@@ -103,13 +102,10 @@ class LoRA(Method):
         if self._base_weights is None:
             raise RuntimeError(f"{self} is not merged")
         model, base = self._base_weights
-        for (target, update), weight in zip(self.updates, base, strict=True):
-            merged = (weight + update.weight).to(target.weight)
-            if not torch.allclose(target.weight, merged, rtol=0, atol=0, equal_nan=True):
-                raise RuntimeError(
-                    f"{target.name}'s {target.role} map has changed since {self} was merged, and the change would be "
-                    "lost: undo it first (what was merged later is unmerged first)"
-                )
+        for (target, update), weight in zip(self.updates, base, strict=True):  # an interrupted merge left some as base
+            if not any(_same(target.weight, known) for known in (weight + update.weight, weight)):
+                what = f"{target.name}'s {target.role} map has changed since {self} was merged"
+                raise RuntimeError(f"{what}, which would be lost: what was merged later is unmerged first")
         with self._editing(model):
             self._put_beside()
             self._train_head(model)
@@ -120,3 +116,7 @@ class LoRA(Method):
     def _write(self, weights: list[Tensor]) -> None:
         for (target, _), weight in zip(self.updates, weights, strict=True):
             target.weight.copy_(weight)
+
+
+def _same(weight: Tensor, known: Tensor) -> bool:
+    return torch.allclose(weight, known.to(weight), rtol=0, atol=0, equal_nan=True)

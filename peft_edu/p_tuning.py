@@ -13,7 +13,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import count, groupby
 
 import torch
 from torch import Tensor, nn
@@ -33,28 +33,24 @@ def template_ids(template: str, tokenizer: PreTrainedTokenizerBase, row: dict[st
     """
     check_template(template)
     if not callable(tokenizer) or not isinstance(row, Mapping):
-        kinds = f"{type(tokenizer).__name__} and {type(row).__name__}"
-        raise TypeError(f"expected a template, its tokenizer and a row, but the last two are {kinds}")
+        raise TypeError(f"expected a tokenizer and a row, got {type(tokenizer).__name__} and {type(row).__name__}")
     before, mask, behind = template.partition(MASK)
     if mask and tokenizer.mask_token is None:
         if PSEUDO in behind:
             raise ValueError(f"{template!r} has {PSEUDO} behind {MASK}, which a model without a mask never reads")
         template = before.rstrip()
-    ids, seen = [], 0
+    ids, pseudo = [], count(-1, -1)
     for piece in re.split(r"(\[P\]|\[MASK\])", template):
         if piece == PSEUDO:
-            seen += 1
-            ids.append(-seen)
+            ids.append(next(pseudo))
         elif piece == MASK:
             ids.append(tokenizer.mask_token_id)
         else:
             text = FIELD.sub(lambda field: _value(field[1], template, row), piece)
             ids += tokenizer(text.rstrip(), add_special_tokens=False)["input_ids"]
     around = tokenizer("a", return_special_tokens_mask=True)
-    special = [token for token, is_special in zip(*map(around.get, ("input_ids", "special_tokens_mask")), strict=True)
-               if is_special]  # fmt: skip
-    first = around["special_tokens_mask"].index(0)
-    return special[:first] + ids + special[first:]
+    whole, special = around["input_ids"], around["special_tokens_mask"]
+    return whole[: special.index(0)] + ids + whole[len(whole) - special[::-1].index(0) :]
 
 
 def check_template(template: object) -> None:

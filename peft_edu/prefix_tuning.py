@@ -123,11 +123,9 @@ class PrefixTuning(Method):
         kinds = attentions(model)
         layers = indices("layers", self.layers, min(map(len, kinds)), type(model).__name__)
         kinds = kinds if layers is None else [[kind[index] for index in layers] for kind in kinds]
-        if windows := [window for kind in kinds for module in kind if (window := sliding_window(module))]:
-            raise ValueError(
-                f"{type(model).__name__} sees {windows[0]} tokens back, and every token would have to see the prefix: "
-                "set use_sliding_window=False in its configuration, or name layers without a window"
-            )
+        for window in filter(None, (sliding_window(module) for kind in kinds for module in kind)):
+            what = f"{type(model).__name__} sees {window} tokens back, and all of them would have to see the prefix"
+            raise ValueError(f"{what}: set use_sliding_window=False, or name layers without a window")
         return kinds
 
     def _starts(self, model: PreTrainedModel, kinds: list[list[nn.Module]], heads: int, width: int):
@@ -141,16 +139,14 @@ class PrefixTuning(Method):
 
     def _shift(self, module: nn.Module, inputs: tuple, named: dict) -> tuple[tuple, dict]:
         """The pre-hook of what is given positions: all that comes in whole numbers. A table of them has a last row."""
-        rows = getattr(module, "num_embeddings", math.inf)
+        rows, p = getattr(module, "num_embeddings", math.inf), self.length
 
         def later(given: object) -> object:
             if not isinstance(given, Tensor) or given.is_floating_point():
                 return given
-            if rows < math.inf and given.numel() and (last := int(given.max()) + self.length) >= rows:
-                raise ValueError(
-                    f"the text and a prefix of {self.length} need position {last}, but the model has {rows}"
-                )
-            return given + self.length
+            if rows < math.inf and given.numel() and (last := int(given.max()) + p) >= rows:
+                raise ValueError(f"the text and a prefix of {p} need position {last}, but the model has {rows}")
+            return given + p
 
         return tuple(map(later, inputs)), {name: later(each) for name, each in named.items()}
 

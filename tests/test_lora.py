@@ -111,6 +111,27 @@ def test_a_merged_model_takes_another_method_but_then_does_not_unmerge():
     assert all(torch.equal(value, merged[name]) for name, value in model.state_dict().items())
 
 
+def test_an_interrupted_merge_can_be_taken_back(monkeypatch):
+    """Some weights are merged, others are not yet, and the updates are off: unmerge brings everything back."""
+    method, model = learned("gpt2")
+    before, copy_, written = logits(model), torch.Tensor.copy_, []
+
+    def interrupted(self, other):
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(self)
+        return copy_(self, other)
+
+    monkeypatch.setattr(torch.Tensor, "copy_", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        method.merge()
+    monkeypatch.undo()
+    method.unmerge()
+    assert attached(model) is method and torch.equal(logits(model), before)
+    method.detach()
+    assert torch.equal(logits(model), logits(tiny("gpt2", dtype=torch.float64)))
+
+
 def test_running_out_of_memory_while_merging_changes_nothing(monkeypatch):
     method, model = learned("gpt2")
     before = logits(model)

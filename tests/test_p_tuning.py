@@ -187,7 +187,7 @@ def test_a_template_is_a_text(template, tokenizers):
 
 def test_a_template_comes_with_its_tokenizer_and_a_row(tokenizers):
     for tokenizer, row in ((tokenizers["tiny-bert"], None), (None, ROW), (ROW, tokenizers["tiny-bert"])):
-        kinds = f"the last two are {type(tokenizer).__name__} and {type(row).__name__}"
+        kinds = f"expected a tokenizer and a row, got {type(tokenizer).__name__} and {type(row).__name__}"
         with pytest.raises(TypeError, match=kinds):
             template_ids("[P]", tokenizer, row)
 
