@@ -184,7 +184,7 @@ def test_the_old_text_is_asked_of_the_body():
         loss_on_old_text(classifier, "tiny-gpt2")
     with pytest.raises(ValueError, match="GPT2LMHeadModel was not made from tiny-gpt2: it has no .* of this shape"):
         loss_on_old_text(random_model("gpt2"), "tiny-gpt2")  # a smaller one
-    with pytest.raises(TypeError, match="the model is a NoneType"):
+    with pytest.raises(TypeError, match="expected a transformers model .*, got NoneType"):
         loss_on_old_text(None, "tiny-gpt2")
 
 

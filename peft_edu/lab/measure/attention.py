@@ -36,15 +36,13 @@ def prefix_mass(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> list[flo
 
     The mean over heads and over the tokens that are no padding, between 0 and 1; from the first layer to the last.
     """
-    if not isinstance(model, PreTrainedModel):
-        raise TypeError(f"the model is a {type(model).__name__}, but must be one that `backbone` gives")
+    batch = on_device(model, batch)
     if model.config.is_encoder_decoder:
         raise ValueError(f"{type(model).__name__} has three kinds of attention; prefix_mass is for models with one")
     places = [module for module in model.modules() if isinstance(getattr(module, "prefix", None), Prefix)]
     if not places:
         raise ValueError(f"{type(model).__name__} has no prefix to watch: attach PrefixTuning first")
     watches = [Watch(module.prefix) for module in places]
-    batch = on_device(model, batch)
     real = batch.get("attention_mask", torch.zeros(1)).bool()
     if not real.any():
         raise ValueError(

@@ -6,7 +6,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from peft_edu.anatomy import evaluating
+from peft_edu.anatomy import evaluating, family
 from peft_edu.checks import choice, whole_number
 from peft_edu.lab.models.backbones import backbone, reads_text
 from peft_edu.lab.paths import bundled, data_path
@@ -49,10 +49,8 @@ def language_loss(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, te
 def loss_on_old_text(model: PreTrainedModel, name: str, limit: int = 200) -> float:
     """What a model that was made from the bundled `name` still knows: the loss on held-out documents of that corpus,
     with the model's own body under the language-model head. What stands beside its weights is left out: merge first."""
-    texts = held_out(name, limit)
-    if not isinstance(model, PreTrainedModel):
-        raise TypeError(f"the model is a {type(model).__name__}, but must be one that `backbone` gives")
-    language_model, tokenizer = backbone(name)
+    family(model)  # or an error that says what a model is
+    texts, (language_model, tokenizer) = held_out(name, limit), backbone(name)
     wanted, body = language_model.base_model.state_dict(), model.base_model.state_dict()
     for key in sorted(wanted):
         if key not in body or body[key].shape != wanted[key].shape:

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedT
 from transformers.utils import logging
 
 from peft_edu.anatomy import evaluating, first_position
-from peft_edu.checks import choice, number, whole_number
+from peft_edu.checks import choice, number, whole_number, yes_or_no
 from peft_edu.lab.models.folder import check, locate, shapes
 
 LOCAL = {"local_files_only": True, "trust_remote_code": False}  # of a stranger's folder no code is ever run
@@ -129,7 +129,7 @@ def reads_text(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> No
 
 def _check(head, labels, pretrained, dtype, seed) -> None:
     choice("head", head, (None, *HEADS))
-    choice("pretrained", pretrained, (True, False))
+    yes_or_no("pretrained", pretrained)
     choice("dtype", dtype, (None, torch.float64, torch.float32, torch.bfloat16, torch.float16))
     whole_number("seed", seed, at_least=0)
     number("seed", seed, "below 2**63", lambda seed: seed < 2**63)
@@ -168,11 +168,11 @@ def _load(place: Path, auto, config, dtype, stored) -> tuple[PreTrainedModel, se
         model, report = auto.from_pretrained(place, config=config, dtype=dtype, **told, **LOCAL)
     except RuntimeError:
         with torch.device("meta"):
-            wanted = {key: list(weight.shape) for key, weight in auto.from_config(config).state_dict().items()}
-        for key in sorted(wanted.keys() & stored.keys()):
-            if wanted[key] != stored[key]:
-                asked = f"{wanted[key]} by config.json and {config.num_labels} labels"
-                raise ValueError(f"{key} is {stored[key]} in its file, and {asked}") from None
+            asked = {key: list(weight.shape) for key, weight in auto.from_config(config).state_dict().items()}
+        for key in sorted(asked.keys() & stored.keys()):
+            if asked[key] != stored[key]:
+                by = f"by config.json and {config.num_labels} labels"
+                raise ValueError(f"{key} is {stored[key]} in its file, and {asked[key]} {by}") from None
         raise
     for key, weight in model.named_parameters():
         if not weight.isfinite().all():
