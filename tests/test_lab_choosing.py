@@ -74,13 +74,18 @@ def test_the_decision_follows_the_controls():
         ({}, {}, {}, "validation is {}, but must be a dict: for each task"),
         ({"easy": {}}, {"easy": {}}, COSTS, "validation has no method"),
         ({"easy": VALIDATION}, {}, COSTS, "test is None, but must be a dict"),
-        ({"easy": VALIDATION}, {"easy": {"full": [1.0]}}, COSTS, "'LoRA' has no test scores or no cost"),
-        ({"easy": VALIDATION}, {"easy": TEST}, {"full": Cost(1, 1.0)}, "'LoRA' has no test scores or no cost"),
+        ({"easy": VALIDATION}, {"easy": {"full": [1.0]}}, COSTS, "'LoRA' needs scores on test and a Cost"),
+        ({"easy": VALIDATION}, {"easy": TEST}, {"full": Cost(1, 1.0)}, "'LoRA' needs scores on test and a Cost"),
         ({"easy": {"full": []}}, {"easy": TEST}, COSTS, r"validation\['full'\] is \[\], but must be a list of finite"),
         ({"easy": {"full": [float("nan")]}}, {"easy": TEST}, COSTS, r"validation\['full'\] is \[nan\], but must be"),
         ({"easy": {"full": 95.0}}, {"easy": TEST}, COSTS, r"validation\['full'\] is 95.0, but must be a list"),
         ({"easy": {"full": "95"}}, {"easy": TEST}, COSTS, r"validation\['full'\] is '95', but must be a list"),
-        ({"easy": VALIDATION}, {"easy": TEST}, dict.fromkeys(COSTS, 5), "'full' costs 5, but must be a Cost"),
+        (
+            {"easy": VALIDATION},
+            {"easy": TEST},
+            dict.fromkeys(COSTS, 5),
+            r"'full' needs scores on test and a Cost\(kept, operations\), got 5",
+        ),
     ],
 )
 def test_a_decision_without_its_numbers_is_refused(validation, test, costs, message):

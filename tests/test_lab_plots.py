@@ -23,6 +23,11 @@ from peft_edu.method import Method
 SEEDS = {1: [0.80, 0.82], 2: [0.85, 0.86], 4: [0.88, 0.90]}
 
 
+def marked(figure):
+    drawings.mark_scores(figure.axes[0], {1: [0.8, 0.7], 2: [0.9]}, 2, "reviews", "rank")
+    return figure
+
+
 FIGURES = {
     "learning_curves": lambda: plots.learning_curves({"LoRA": [3.0, 2.0, 1.0], "full": [3.0, 1.0]}, "It falls"),
     "sweep": lambda: plots.sweep(
@@ -38,10 +43,10 @@ FIGURES = {
     "trade_off": lambda: plots.trade_off({"LoRA": (0.01, [0.9]), "full": (1.0, [0.92])}, "Nearly", "accuracy"),
     "spectrum": lambda: plots.spectrum({"change": [3.0, 1.0, 0.1]}, "Two of three"),
     "heat_maps": lambda: plots.heat_maps({"a": np.eye(3), "b": np.ones((2, 9))}, "Shared", "r=8", "r=2", "similarity"),
-    "low_rank": lambda: drawings.low_rank(2, 16, 32, "Thin", {1: [0.8, 0.7], 2: [0.9]}, "reviews"),
-    "bottleneck": lambda: drawings.bottleneck(2, 16, "In series", {1: [0.8, 0.7], 2: [0.9]}, "reviews"),
-    "prefix": lambda: drawings.virtual_tokens(3, 9, 2, "Deep", {"before": [0.1, 0.2], "after": [0.9, 1.0]}, {1: [0.8]}),
-    "prompt": lambda: drawings.virtual_tokens(3, 9, 2, "At the input", scores={1: [0.8], 4: [0.9]}, deep=False),
+    "low_rank": lambda: marked(drawings.low_rank(2, 16, 32, "Thin")),
+    "bottleneck": lambda: marked(drawings.bottleneck(2, 16, "In series")),
+    "prefix": lambda: drawings.virtual_tokens(3, 9, 2, "Deep", {"before": [0.1, 0.2], "after": [0.9, 1.0]}),
+    "prompt": lambda: drawings.virtual_tokens(3, 9, 2, "At the input", deep=False),
     "frontier": lambda: plots.frontier({"adapters": SEEDS, "top": {8: [0.9]}}, "Fewer", "parameters", "accuracy"),
     "model_map": lambda: model_map.figure(parts(LoRA(rank=2).attach(gpt2())), "Beside"),
 }

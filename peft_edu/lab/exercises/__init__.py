@@ -1,14 +1,3 @@
-"""The checks of the lessons' exercises, a file for each method."""
+"""The checks of the lessons' exercises, a file for each method: importing them puts them on the list of `check`."""
 
-from peft_edu.lab.exercises import (
-    adapter,
-    choosing,
-    freezing,
-    lora,
-    p_tuning,
-    p_tuning_v2,
-    prefix_tuning,
-    prompt_tuning,
-)
-
-__all__ = ["adapter", "choosing", "freezing", "lora", "p_tuning", "p_tuning_v2", "prefix_tuning", "prompt_tuning"]
+from . import adapter, choosing, freezing, lora, p_tuning, p_tuning_v2, prefix_tuning, prompt_tuning  # noqa: F401

@@ -11,12 +11,13 @@ def _adapter_forward(f) -> None:
     """f(x, W_down, b_down, W_up, b_up) -> (t, d): x (t, d), W_down (m, d), b_down (m), W_up (d, m), b_up (d)"""
     inputs = x, W_down, b_down, W_up, b_up = tensors((4, 5), (2, 5), (2,), (5, 2), (5,))
     inner = x @ W_down.T + b_down
+    tanh = gelu(inner, approximate="tanh")
     wrong = {
         "x is missing: the way around the bottleneck is what makes the start harmless": gelu(inner) @ W_up.T + b_up,
         "the non-linearity is missing: two linear maps in a row are one of low rank": x + inner @ W_up.T + b_up,
         "this is ReLU: the adapter of this lesson has GELU between its maps": x + relu(inner) @ W_up.T + b_up,
         "this is GELU's tanh approximation (GPT-2's): the adapter of this lesson has GELU itself": x
-        + gelu(inner, approximate="tanh") @ W_up.T
+        + tanh @ W_up.T
         + b_up,
         "GELU comes after W_up here: it belongs between the two maps": x + gelu(inner @ W_up.T + b_up),
         "b_up is missing": x + gelu(inner) @ W_up.T,
@@ -60,5 +61,5 @@ def _adapter_start(f) -> None:
     moved = (gelu(x @ W_down.double().T) @ W_up.double().T).abs().max().item()
     if moved > 0.01:
         raise Misconception(
-            f"x is changed by up to {moved:.2g}: start near the identity, with numbers of a deviation of about 1e-3"
+            f"x is changed by up to {moved:.2g}: start near the identity, with a deviation of about 1e-3"
         )

@@ -53,9 +53,8 @@ def check(name: str, f: Callable) -> Feedback:
     except Misconception as error:
         return Feedback(False, f"Not yet: {error}")
     except (Exception, SystemExit) as error:
-        return Feedback(
-            False, f"Not yet: your function stopped with {type(error).__name__}: {error}. It is {test.__doc__}"
-        )
+        stopped = f"your function stopped with {type(error).__name__}: {error}"
+        return Feedback(False, f"Not yet: {stopped}. It is {test.__doc__}")
     return Feedback(True, f"Right: {name} does what it should.")
 
 

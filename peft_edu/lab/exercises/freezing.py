@@ -30,12 +30,13 @@ def _freezing_top_blocks(f) -> None:
         model = _small_bert()
         f(model, n)
         trained = [any(p.requires_grad for p in block.parameters()) for block in model.bert.encoder.layer]
-        right = trained == [i >= 3 - n for i in range(3)] and all(p.requires_grad for p in model.classifier.parameters())
+        classifier = all(p.requires_grad for p in model.classifier.parameters())
+        right = classifier and trained == [i >= 3 - n for i in range(3)]
         if not right and any("requires_grad" in vars(module) for module in model.modules()):
             raise Misconception("module.requires_grad = ... does nothing: set it for each p in module.parameters()")
         if all(p.requires_grad for p in model.parameters()):
             raise Misconception("nothing is frozen: set requires_grad to False for all first, then to True for some")
-        if not all(p.requires_grad for p in model.classifier.parameters()):
+        if not classifier:
             raise Misconception("the classifier is frozen, or a part of it, and it starts from random numbers")
         if n == 0 and all(trained):
             raise Misconception("n = 0 trains every block: in Python blocks[-0:] is the whole list")
@@ -46,9 +47,7 @@ def _freezing_top_blocks(f) -> None:
         if any(p.requires_grad for p in model.bert.embeddings.parameters()):
             raise Misconception("the embeddings are trained: they lie below the first block")
         if any(p.requires_grad for p in model.bert.pooler.parameters()):
-            raise Misconception(
-                "the pooler is trained: it belongs to the pretrained model, and only the classifier is new"
-            )
+            raise Misconception("the pooler is trained: it comes pretrained, and only the classifier is new")
         partly = [p for block in model.bert.encoder.layer[3 - n :] for p in block.parameters() if not p.requires_grad]
         if partly:
             raise Misconception("a top block is trained in part only: all of its parameters are")

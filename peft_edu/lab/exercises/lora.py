@@ -63,9 +63,7 @@ def _lora_init(f) -> None:
     shape(A, (3, 5), "A is (rank, in): it takes x down to r numbers")
     shape(B, (6, 3), "B is (out, rank): it brings the r numbers up again")
     if not A.any() and not B.any():
-        raise Misconception(
-            "A and B are both zero: then each one's gradient is a product with the other, zero for ever"
-        )
+        raise Misconception("A and B are both zero: each one's gradient is a product with the other, zero for ever")
     if not A.any():
         raise Misconception("this starts as the base model, too, but in LoRA it is B that is zero and A that is random")
     if B.any():

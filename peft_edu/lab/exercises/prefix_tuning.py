@@ -14,18 +14,14 @@ def _prefix_attention(f) -> None:
         return torch.softmax(scale * q @ keys.T, -1) @ values
 
     keys, values = torch.cat([prefix_k, k]), torch.cat([prefix_v, v])
+    text, prefix, behind = attend(k, v), attend(prefix_k, prefix_v), torch.cat([v, prefix_v])
     wrong = {
-        "the prefix does nothing: its keys and values belong in front of the text's": attend(k, v),
-        "two softmaxes are added: prefix and text share one, so that what one gets the other loses": attend(
-            prefix_k, prefix_v
-        )
-        + attend(k, v),
-        "the text is left out: the prefix stands in front of it, not in its place": attend(prefix_k, prefix_v),
+        "the prefix does nothing: its keys and values belong in front of the text's": text,
+        "two softmaxes are added: prefix and text share one, so that what one gets the other loses": prefix + text,
+        "the text is left out: the prefix stands in front of it, not in its place": prefix,
         "the scores are not divided by the square root of w": attend(keys, values, 1),
         "the scores are divided by w, not by its square root": attend(keys, values, 0.25),
-        "the keys have the prefix in front and the values behind: each key needs its own value": attend(
-            keys, torch.cat([v, prefix_v])
-        ),
+        "the keys have the prefix in front and the values behind: each key needs its own value": attend(keys, behind),
     }
     same(untouched(f, inputs), attend(keys, values), wrong)
 

@@ -11,9 +11,7 @@ def _prompt_inputs(f) -> None:
     embeddings, prompt = tensors((2, 3, 4), (5, 4))
     result = untouched(f, (embeddings, prompt))
     rows = prompt.expand(2, -1, -1)
-    wrong = {
-        "the prompt stands behind the text: a decoder's text would never see it": torch.cat([embeddings, rows], 1),
-    }
+    wrong = {"the prompt stands behind the text: a decoder's text would never see it": torch.cat([embeddings, rows], 1)}
     if isinstance(result, torch.Tensor) and result.shape == embeddings.shape:
         raise Misconception("the sequence is as long as before: the prompt is put in front, not added to the text")
     same(result, torch.cat([rows, embeddings], 1), wrong)
@@ -28,7 +26,7 @@ def _prompt_labels(f) -> None:
         raise Misconception("the labels are as long as before: every position of the logits needs one")
     out, labels = torch.full((2, 4), -100.0, dtype=torch.float64), labels.double()
     wrong = {
-        "the virtual tokens are to be guessed as token 0: -100 leaves a position out of the loss": torch.cat(
+        "the virtual tokens are to be guessed as token 0: -100 leaves them out of the loss": torch.cat(
             [0 * out, labels], 1
         ),
         "the places of the prompt stand behind the text": torch.cat([labels, out], 1),

@@ -13,17 +13,15 @@ from peft_edu.lab.figures.seeds import Seeds
 
 
 @style.styled
-def low_rank(
-    rank: int, rows: int, columns: int, title: str, scores: Mapping[int, Seeds] = {}, score_name: str = ""
-) -> Figure:
-    """W, B and A to scale. Beside them, if there are any, the scores of a stored sweep with this rank marked."""
+def low_rank(rank: int, rows: int, columns: int, title: str) -> Figure:
+    """W, B and A to scale."""
     figure, axes = style.sheet(title)
     scale, left, top = 180 / max(rows, columns), 20, 290
     height, width, thin = scale * rows, scale * columns, scale * rank
     b, a = left + width + 40, left + width + 40 + thin + 14
-    frozen_box(axes, left, top - height, width, height)
-    trained_box(axes, b, top - height, thin, height)
-    trained_box(axes, a, top - thin, width, thin)
+    _box(axes, left, top - height, width, height, style.FROZEN_BOX)
+    _box(axes, b, top - height, thin, height, style.TRAINED_BOX)
+    _box(axes, a, top - thin, width, thin, style.TRAINED_BOX)
     axes.text(b - 20, top - height / 2, "+", ha="center", va="center", size=15)
     for x, y, text in (
         (left + width / 2, top - height, f"W  {rows} × {columns}\n{rows * columns:,} frozen"),
@@ -31,21 +29,19 @@ def low_rank(
         (a + width / 2, top - thin, f"A  {rank} × {columns}\n{rank * columns:,}"),
     ):
         axes.text(x, y - 8, text, ha="center", va="top")
-    if scores:
-        _marked_scores(axes, scores, rank, score_name, "rank")
     return figure
 
 
 @style.styled
-def bottleneck(size: int, width: int, title: str, scores: Mapping[int, Seeds] = {}, score_name: str = "") -> Figure:
+def bottleneck(size: int, width: int, title: str) -> Figure:
     """W_down and W_up to scale, in series behind a frozen sub-layer of `width`, with the way around them."""
     figure, axes = style.sheet(title)
     side, base, left = 120, 110, 20
     thin, way = max(1.5, side * size / width), {"color": style.INK, "linewidth": 1.1}
     down, up = left + side + 50, left + 2 * side + 110
-    frozen_box(axes, left, base, side, side)
-    trained_box(axes, down, base + (side - thin) / 2, side, thin)  # (m, d): as high as it has rows
-    trained_box(axes, up, base, thin, side)
+    _box(axes, left, base, side, side, style.FROZEN_BOX)
+    _box(axes, down, base + (side - thin) / 2, side, thin, style.TRAINED_BOX)  # (m, d): as high as it has rows
+    _box(axes, up, base, thin, side, style.TRAINED_BOX)
     fork, end, middle, above = left + side + 12, up + thin + 50, base + side / 2, base + side + 26
     for start, stop in ((left + side, down), (down + side, up), (up + thin, end - 9)):
         axes.annotate("", (stop, middle), (start, middle), arrowprops={"arrowstyle": "->", **way})
@@ -57,8 +53,6 @@ def bottleneck(size: int, width: int, title: str, scores: Mapping[int, Seeds] = 
         (up + thin / 2, f"W_up\n{width} × {size}\n{width * size:,}"),
     ):
         axes.text(x, base - 12, text, ha="center", va="top")
-    if scores:
-        _marked_scores(axes, scores, size, score_name, "bottleneck")
     return figure
 
 
@@ -69,16 +63,13 @@ def virtual_tokens(
     depth: int,
     title: str,
     masses: Mapping[str, Seeds] = {},
-    scores: Mapping[int, Seeds] = {},
-    score_name: str = "",
     deep: bool = True,
     layers: Collection[int] | None = None,
 ) -> Figure:
     """What every layer attends to: virtual tokens (teal) before the text's own (white), to scale.
 
     A prefix is trained in every layer, or in these `layers`; a prompt at the input alone (`deep=False`). Beside them
-    the share of attention that each layer pays to the prefix, one mark a series, and the scores of a stored sweep with
-    this length, or number of layers, marked.
+    the share of attention that each layer pays to the prefix, one mark a series.
     """
     figure, axes = style.sheet(title)
     left, right, bottom, step = 84, 310 if masses else 505, 96, 190 / depth
@@ -93,32 +84,16 @@ def virtual_tokens(
             axes.add_patch(Rectangle((left, y), cell * length, height, facecolor=face, edgecolor=style.VIRTUAL))
         for i in range(length, length + text):
             axes.add_patch(Rectangle((left + cell * i, y), cell, height, facecolor=style.PAPER, **shared))
-    axes.text(
-        left,
-        bottom - 12,
-        f"{length} virtual" if deep else f"{length} virtual, trained at the input alone",
-        ha="left",
-        va="top",
-        color=style.VIRTUAL,
-    )
+    where = "" if deep else ", trained at the input alone"
+    axes.text(left, bottom - 12, f"{length} virtual{where}", ha="left", va="top", color=style.VIRTUAL)
     axes.text(right, bottom - 12, f"{text} of a text", ha="right", va="top")
     if masses:
         _masses(axes, masses, [bottom + layer * step + height / 2 for layer in range(depth)])
-    if scores:
-        here, name = (length, "length") if layers is None else (len(layers), "layers")
-        _marked_scores(axes, scores, here, score_name, name)
     return figure
 
 
-def frozen_box(axes: Axes, x: float, y: float, width: float, height: float) -> None:
-    look = {"facecolor": style.FROZEN, "edgecolor": style.FROZEN_LINE, "linewidth": 0.8}
-    axes.add_patch(Rectangle((x, y), width, height, hatch="////", **look))
-
-
-def trained_box(axes: Axes, x: float, y: float, width: float, height: float) -> None:
-    axes.add_patch(
-        Rectangle((x, y), width, height, facecolor=style.TRAINED, edgecolor=style.TRAINED_LINE, linewidth=0.8)
-    )
+def _box(axes: Axes, x: float, y: float, width: float, height: float, look: Mapping) -> None:
+    axes.add_patch(Rectangle((x, y), width, height, linewidth=0.8, **look))
 
 
 def _masses(axes: Axes, masses: Mapping[str, Seeds], heights: Sequence[float]) -> None:
@@ -135,7 +110,8 @@ def _masses(axes: Axes, masses: Mapping[str, Seeds], heights: Sequence[float]) -
         axes.text(left, heights[-1] + 22 + 15 * i, name, color=look["color"], size=9)
 
 
-def _marked_scores(axes: Axes, scores: Mapping[int, Seeds], here: int, name: str, setting_name: str) -> None:
+@style.styled
+def mark_scores(axes: Axes, scores: Mapping[int, Seeds], here: int, name: str, setting_name: str) -> None:
     """A small curve at the right of a sheet, each seed as a dot; what lies between two stored settings stands there."""
     left, right, bottom, top = 590, 745, 110, 265
     values = [value for seeds in scores.values() for value in seeds]

@@ -15,6 +15,13 @@ from peft_edu.storage.checkpoint import count
 _LEFT, _RIGHT, _BOTTOM, _TOP = 14, 756, 74, 296
 _LABELS, _LONGEST = 62, 9  # room for the names of the maps, left of the first block, and the letters that fit
 _THIN, _END = 3, 46  # what stays visible however small it is; the least room of what is not a block, for its name
+_LOOKS = {
+    "frozen": {"facecolor": style.FROZEN, "edgecolor": style.FROZEN_LINE},
+    "hatched": {"facecolor": "none", "edgecolor": style.FROZEN_LINE, "hatch": "////"},
+    "trained": style.TRAINED_BOX,
+    "virtual tokens": {"facecolor": style.VIRTUAL, "edgecolor": style.INK},
+    "trained task head": {"facecolor": style.HEAD, "edgecolor": style.INK},
+}
 _COLUMNS = 48  # more blocks than these do not fit: then every second or third is drawn
 
 
@@ -28,7 +35,7 @@ def draw(model: PreTrainedModel, title: str = "") -> None:
 def figure(found: list[Part], title: str) -> Figure:
     """Columns from the embedding to the head, as wide as their parameters; in each block a slab for each map."""
     picture, axes = style.sheet(title)
-    boxes, every = _Boxes(), -(-sum(part.kind == "block" for part in found) // _COLUMNS)
+    boxes, every = {role: [] for role in _LOOKS}, -(-sum(part.kind == "block" for part in found) // _COLUMNS)
     found = [part for part in found if part.kind != "block" or part.number % every == 0]
     gap = 3 if len(found) > 14 else 8
     scale = _scale(found, gap)
@@ -41,32 +48,11 @@ def figure(found: list[Part], title: str) -> Figure:
         _column(boxes, part, x, width)
         _name_part(axes, part, x, width, last=part is found[-1] or found[found.index(part) + 1].kind != "block")
         x += _room(part, scale) + gap
-    boxes.put_on(axes)
+    for role, look in _LOOKS.items():  # one call a role keeps a slider quick
+        axes.add_collection(PatchCollection(boxes[role], linewidth=0.5, label=role, **look))
     note = "area = parameters; the smallest are drawn larger" + (f"; 1 block of {every}" if every > 1 else "")
     _legend(axes, boxes, note)
     return picture
-
-
-class _Boxes:
-    """Rectangles by role, drawn together: one call a role keeps a slider quick."""
-
-    LOOKS = {
-        "frozen": {"facecolor": style.FROZEN, "edgecolor": style.FROZEN_LINE},
-        "hatched": {"facecolor": "none", "edgecolor": style.FROZEN_LINE, "hatch": "////"},
-        "trained": {"facecolor": style.TRAINED, "edgecolor": style.TRAINED_LINE},
-        "virtual tokens": {"facecolor": style.VIRTUAL, "edgecolor": style.INK},
-        "trained task head": {"facecolor": style.HEAD, "edgecolor": style.INK},
-    }
-
-    def __init__(self):
-        self.of: dict[str, list[Rectangle]] = {role: [] for role in self.LOOKS}
-
-    def add(self, role: str, x: float, y: float, width: float, height: float) -> None:
-        self.of[role].append(Rectangle((x, y), width, height))
-
-    def put_on(self, axes) -> None:
-        for role, look in self.LOOKS.items():
-            axes.add_collection(PatchCollection(self.of[role], linewidth=0.5, label=role, **look))
 
 
 def _scale(found: list[Part], gap: float) -> float:
@@ -104,28 +90,29 @@ def _heights(part: Part) -> list[float]:
     return [height * full / sum(thin) for height in thin]
 
 
-def _column(boxes: _Boxes, part: Part, x: float, width: float) -> None:
+def _column(boxes: dict[str, list[Rectangle]], part: Part, x: float, width: float) -> None:
     """Draw a part's slabs from the top down, with one hatching over neighbours that are frozen."""
     y = run = _TOP
+
+    def hatch(bottom: float) -> None:
+        if run - bottom > 1e-6:
+            boxes["hatched"].append(Rectangle((x, bottom), width, run - bottom))
+
     for slab, height in zip(part.slabs, _heights(part), strict=True):
         y -= height
-        role = "virtual tokens" if slab.virtual else "trained"
+        role = "virtual tokens" if slab.virtual else "trained task head" if part.kind == "head" else "trained"
         if slab.trained:
-            boxes.add("trained task head" if part.kind == "head" else role, x, y, width, height)
-            _hatch(boxes, x, y + height, width, run)
+            own = "trained" if slab.beside else role
+            boxes[own].append(Rectangle((x, y), width, height))
+            hatch(y + height)
             run = y
         else:
-            boxes.add("frozen", x, y, width, height)
+            boxes["frozen"].append(Rectangle((x, y), width, height))
         if slab.biases:
-            boxes.add("trained", x, y, width, min(_THIN, height))
+            boxes["trained"].append(Rectangle((x, y), width, min(_THIN, height)))
         if slab.beside:
-            boxes.add(role, x + width, y, _extra(slab, width), height)
-    _hatch(boxes, x, y, width, run)
-
-
-def _hatch(boxes: _Boxes, x: float, bottom: float, width: float, top: float) -> None:
-    if top - bottom > 1e-6:
-        boxes.add("hatched", x, bottom, width, top - bottom)
+            boxes[role].append(Rectangle((x + width, y), _extra(slab, width), height))
+    hatch(y)
 
 
 def _name_maps(axes, part: Part, x: float) -> None:
@@ -147,12 +134,12 @@ def _name_part(axes, part: Part, x: float, width: float, last: bool) -> None:
         axes.text(x + width / 2, _BOTTOM - 6, part.number, ha="center", va="top", size=9)
 
 
-def _legend(axes, boxes: _Boxes, note: str) -> None:
+def _legend(axes, boxes: dict[str, list[Rectangle]], note: str) -> None:
     """What the colours say that are there."""
     x = _LEFT
-    for role, look in boxes.LOOKS.items():
-        if boxes.of[role] and role != "hatched":
-            hatch = boxes.LOOKS["hatched"]["hatch"] if role == "frozen" else None
+    for role, look in _LOOKS.items():
+        if boxes[role] and role != "hatched":
+            hatch = "////" if role == "frozen" else None
             axes.add_patch(Rectangle((x, 18), 16, 12, linewidth=0.5, hatch=hatch, **look))
             axes.text(x + 22, 24, role, va="center", size=9)
             x += 42 + 7 * len(role)

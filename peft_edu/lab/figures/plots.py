@@ -59,8 +59,7 @@ def sweep(
     for i, (name, settings) in enumerate(series.items()):
         look, means = style.line_style(i), {setting: fmean(seeds) for setting, seeds in settings.items()}
         for setting, seeds in settings.items():
-            x, behind = [places[setting]] * len(seeds), {"alpha": 0.45, "markersize": 5, "zorder": 2}
-            ours.plot(x, seeds, ".", color=look["color"], **behind)
+            _dots(ours, places[setting], seeds, color=look["color"], zorder=2)
         _line(ours, places, means, **look, markersize=6, label=name, zorder=3)
         ends.append((means[max(means, key=places.get)], name, look["color"]))
         if mark in means:
@@ -101,21 +100,18 @@ def bars(
     The paper's figures stand beside, hollow.
     """
     figure, (ours, *theirs) = style.panels(title, *([2, [1.6, 1]] if paper else [1]))
-    hatched = {"facecolor": style.FROZEN, "edgecolor": style.FROZEN_LINE, "hatch": "////"}
     for i, (name, seeds) in enumerate(values.items()):
-        look = hatched if name in left_out else {"color": style.TRAINED, "alpha": 0.85}
+        look = style.FROZEN_BOX if name in left_out else {"color": style.TRAINED, "alpha": 0.85}
         ours.bar(i, fmean(seeds), width=0.62, **look)
         _dots(ours, i, seeds)
-        ours.annotate(_short(fmean(seeds)), (i, max(seeds)), (0, 5), textcoords="offset points", ha="center", size=8.5)
+        _beside(ours, _short(fmean(seeds)), (i, max(seeds)), (0, 5), ha="center", size=8.5)
     _name_settings(ours, values)
     ours.set(ylabel=ylabel, ylim=(lowest, None))
     ours.margins(y=0.12)
     for axes in theirs:
-        axes.plot(
-            range(len(paper)), list(paper.values()), "o", color=style.HEAD, markerfacecolor=style.PAPER, markersize=7
-        )
         for i, value in enumerate(paper.values()):
-            axes.annotate(_short(value), (i, value), (0, 7), textcoords="offset points", ha="center", size=8.5)
+            axes.plot(i, value, "o", color=style.HEAD, markerfacecolor=style.PAPER, markersize=7)
+            _beside(axes, _short(value), (i, value), (0, 7), ha="center", size=8.5)
         _name_settings(axes, paper)
         axes.margins(x=0.15, y=0.25)
         axes.set_title(paper_name, fontsize=9.5)
@@ -128,7 +124,7 @@ def trade_off(points: Mapping[str, tuple[float, Seeds]], title: str, ylabel: str
     figure, (axes,) = style.panels(title)
     for i, (share, seeds) in enumerate(points.values()):
         look = style.line_style(i)
-        axes.plot([100 * share] * len(seeds), seeds, ".", color=look["color"], alpha=0.4, markersize=5)
+        _dots(axes, 100 * share, seeds, color=look["color"])
         axes.plot(100 * share, fmean(seeds), **look, markersize=8, linestyle="")
     _log_axis(axes, "trained share of the parameters, %", ylabel)
     axes.margins(x=0.12, y=0.15)
@@ -145,12 +141,11 @@ def spectrum(matrices: Mapping[str, Seeds], title: str, share: float = 0.9) -> F
         held = np.cumsum(squares) / squares.sum()
         ranks = np.arange(1, len(values) + 1)
         reached = int(np.searchsorted(held, share)) + 1
+        at = reached, 100 * held[reached - 1]
         left.plot(ranks, values, color=color, label=name)
         right.plot(ranks, 100 * held, color=color)
-        right.plot(reached, 100 * held[reached - 1], **style.line_style(i))
-        right.annotate(
-            str(reached), (reached, 100 * held[reached - 1]), (7, -11), textcoords="offset points", color=color
-        )
+        right.plot(*at, **style.line_style(i))
+        _beside(right, str(reached), at, (7, -11), color=color)
     right.axhline(100 * share, color=style.MUTED, linewidth=0.8, linestyle=":")
     left.set(xlabel="direction", ylabel="singular value", ylim=(0, None))
     right.set(xlabel="directions kept", ylabel="energy held, %", ylim=(0, 103))
@@ -180,22 +175,18 @@ def heat_maps(
         axes.grid(False)
         axes.set(xlabel=xlabel, ylabel=ylabel if axes is panels[0] else "")
         axes.set_title(name, fontsize=9.5)
-        for ticks, count, names in (
-            (axes.set_xticks, matrix.shape[1], columns),
-            (axes.set_yticks, matrix.shape[0], rows),
-        ):
+        for ticks, count, names in zip((axes.set_yticks, axes.set_xticks), matrix.shape, (rows, columns), strict=True):
             positions = range(0, count, 1 if names else -(-count // 8))
             ticks(positions, [names[p] if names else str(p + 1) for p in positions])
         if max(map(len, columns), default=0) > 8:  # every other one lower
             axes.set_xticks(range(len(columns)), ["\n" * (p % 2) + name for p, name in enumerate(columns)])
         if matrix.shape[1] <= 9:
-            for (y, x), value in np.ndenumerate(matrix):
-                if np.isnan(value):
-                    continue
-                ink = style.PAPER if value > 0.6 else style.INK
-                said = f"{value:.2f}"
-                said = "1" if said == "1.00" else said.removeprefix("0")
-                axes.text(x, y, said, ha="center", va="center", size=7.5, color=ink)
+            for y, x in np.argwhere(~np.isnan(matrix)):
+                value = matrix[y, x]
+                said = "1" if value >= 0.995 else f"{value:.2f}".removeprefix("0")
+                axes.text(
+                    x, y, said, ha="center", va="center", size=7.5, color=style.PAPER if value > 0.6 else style.INK
+                )
     figure.colorbar(image, ax=panels, label=scale, fraction=0.04)
     return figure
 
@@ -209,7 +200,7 @@ def frontier(
     for i, (name, points) in enumerate(series.items()):
         look, means = style.line_style(i), [fmean(seeds) for seeds in points.values()]
         for x, seeds in points.items():
-            axes.plot([x] * len(seeds), seeds, ".", color=look["color"], alpha=0.4, markersize=5)
+            _dots(axes, x, seeds, color=look["color"])
         axes.plot(list(points), means, **look, markersize=6, label=name)
     for i, (name, seeds) in enumerate(bands.items()):
         _band(axes, name, seeds, i)
@@ -248,23 +239,20 @@ def _band(axes: Axes, name: str, seeds: Seeds, i: int) -> None:
     color = (style.HEAD, style.MUTED)[i % 2]
     axes.axhspan(min(seeds), max(seeds), color=color, alpha=0.15, linewidth=0)
     axes.axhline(fmean(seeds), color=color, linewidth=1, linestyle=("-", "--")[i % 2])
-    axes.annotate(
-        name,
-        (0, fmean(seeds)),
-        (4, 3),
-        xycoords=("axes fraction", "data"),
-        textcoords="offset points",
-        color=color,
-        size=8.5,
-    )
+    _beside(axes, name, (0, fmean(seeds)), (4, 3), xycoords=("axes fraction", "data"), color=color, size=8.5)
 
 
 def _name_settings(axes: Axes, names) -> None:
     axes.set_xticks(range(len(names)), [str(name) for name in names])
 
 
-def _dots(axes: Axes, x: float, seeds: Seeds) -> None:
-    axes.plot([x] * len(seeds), seeds, ".", color=style.INK, alpha=0.6, markersize=4)
+def _dots(axes: Axes, x: float, seeds: Seeds, **look) -> None:
+    axes.plot([x] * len(seeds), seeds, ".", **{"color": style.INK, "alpha": 0.4, "markersize": 5} | look)
+
+
+def _beside(axes: Axes, text: str, point: tuple[float, float], shift: tuple[float, float], **look) -> None:
+    """`shift` in points, so that it is the same whatever the axes measure."""
+    axes.annotate(text, point, shift, textcoords="offset points", **look)
 
 
 def _short(value: float) -> str:
@@ -277,19 +265,12 @@ def _label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
     place = -np.inf
     for y, name, color in sorted(ends):
         place = max(y, place + 0.075 * (high - low))
-        where = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "annotation_clip": False}
-        axes.annotate(name, (1, place), (6, 0), **where, color=color, va="center", size=9)
+        look = {"annotation_clip": False, "color": color, "va": "center", "size": 9}
+        _beside(axes, name, (1, place), (6, 0), xycoords=("axes fraction", "data"), **look)
 
 
 def _label_points(axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
     """Names beside their points, alternately above and below along the axis."""
     for i, (name, point) in enumerate(sorted(points.items(), key=lambda item: item[1])):
-        axes.annotate(
-            name,
-            point,
-            (0, 9 if i % 2 == 0 else -10),
-            textcoords="offset points",
-            ha="center",
-            va="bottom" if i % 2 == 0 else "top",
-            size=9,
-        )
+        shift, va = ((0, 9), "bottom") if i % 2 == 0 else ((0, -10), "top")
+        _beside(axes, name, point, shift, ha="center", va=va, size=9)

@@ -25,18 +25,9 @@ def pretraining_figure(log: pd.DataFrame, title: str = "") -> Figure:
         alpha, millions = (1.0, 0.3)[min(again, 1)], run.tokens / 1e6
         left.plot(millions, run.held_out_loss, color=style.INK, alpha=alpha)
         for i, probe in enumerate(probes):
-            look = style.line_style(i) | {"alpha": alpha}
-            dashes = ("-", "--")[i // len(style.SERIES)]
-            right.plot(
-                millions,
-                100 * run[probe],
-                **look,
-                markersize=3,
-                markevery=4,
-                linestyle=dashes,
-                linewidth=1.3,
-                label=probe if again == 0 else None,
-            )
+            look = style.line_style(i) | {"linestyle": ("-", "--")[i // len(style.SERIES)], "alpha": alpha}
+            look |= {"linewidth": 1.3, "markersize": 3, "markevery": 4, "label": probe if again == 0 else None}
+            right.plot(millions, 100 * run[probe], **look)
     left.set(xlabel="million tokens", ylabel="held-out loss, nats", ylim=(0, None))
     right.set(xlabel="million tokens", ylabel="right answers, %", ylim=(0, 103))
     right.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))

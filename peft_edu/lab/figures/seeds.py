@@ -19,7 +19,9 @@ def checked_scores(name: str, scores: object) -> dict:
     return dict(scores)
 
 
-def said(seeds: Seeds) -> str:
-    """Mean and range in HTML."""
+def stored(seeds: Seeds) -> str:
+    """Mean and range in HTML, if there are any."""
+    if not seeds:
+        return ""
     runs = f"{min(seeds):.1f} to {max(seeds):.1f} over {len(seeds)} seeds" if len(seeds) > 1 else "1 seed"
-    return f"<b>{fmean(seeds):.1f}</b> ({runs})"
+    return f" Stored: <b>{fmean(seeds):.1f}</b> ({runs})."

@@ -34,21 +34,13 @@ def sentences(rows: Sequence[tuple[str, Sequence[Token]]], title: str, inches: f
             x += CHARACTER * len(name) + PAD
         for text, kind in tokens:
             face, edge, ink, hatch = BOXES[kind]
-            width = _width(text)
-            heavy = 2.2 if kind.isupper() else 0.9
+            width, heavy = _width(text), 2.2 if kind.isupper() else 0.9
             look = {"facecolor": face, "edgecolor": edge, "linewidth": heavy, "hatch": hatch, "alpha": 1}
             axes.add_patch(Rectangle((x, y - 26), width, 26, **look))
-            plain = {"boxstyle": "square,pad=0.1", "facecolor": style.PAPER, "edgecolor": "none"}
-            axes.text(
-                x + width / 2,
-                y - 13.5,
-                text,
-                ha="center",
-                va="center",
-                color=ink,
-                family="DejaVu Sans Mono",
-                bbox=plain if hatch else None,
-            )
+            look = {"ha": "center", "va": "center", "color": ink, "family": "DejaVu Sans Mono"}
+            if hatch:
+                look["bbox"] = {"boxstyle": "square,pad=0.1", "facecolor": style.PAPER, "edgecolor": "none"}
+            axes.text(x + width / 2, y - 13.5, text, **look)
             if kind.isupper():
                 axes.text(x + width / 2, y - 30, kind.lower(), ha="center", va="top", fontsize=7.5, color=style.MUTED)
             x += width + GAP

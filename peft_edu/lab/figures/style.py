@@ -31,6 +31,9 @@ SERIES = (TRAINED, HEAD, VIRTUAL, "#a3487f", "#5c6670", "#7a9a01", "#4a9bd9", "#
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 HEAT = matplotlib.colors.LinearSegmentedColormap.from_list("heat", [PAPER, "#f6c388", TRAINED, "#5a2f00"])
 
+FROZEN_BOX = {"facecolor": FROZEN, "edgecolor": FROZEN_LINE, "hatch": "////"}
+TRAINED_BOX = {"facecolor": TRAINED, "edgecolor": TRAINED_LINE}
+
 WIDTH, HEIGHT, DPI = 7.0, 3.2, 110  # inches, inches, dots an inch: 770 x 352 pixels
 
 _RC = {

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, takewhile
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -48,24 +48,12 @@ def parts(model: PreTrainedModel) -> list[Part]:
     shared = {parameter for a, b in combinations(owned, 2) for parameter in a & b}  # an MLP that makes all prefixes
     stack = [_block(model, block, i, maps, added, seen, shared) for i, block in enumerate(blocks(model), start=1)]
     heads = [Part("head", "head", tuple(_owned(part, seen))) for part in head(model)]
-    outer = [parameter for parameter in outside_blocks(model) if parameter not in seen]
-    mine = set().union(*owned)
-    front = set(outer[: _in_front(model)]) | shared | (mine & set(outer))  # a prompt stands before the text
+    mine, first = set().union(*owned), next(blocks(model)[0].parameters())
+    front = set(takewhile(lambda parameter: parameter is not first, model.parameters()))  # as transformers registers
+    front |= mine - seen  # a prompt stands before the text
     embedding = Part("embedding", "embedding", tuple(_owned(model, seen, front, virtual=mine)))
-    final = Part("final", "final", tuple(_owned(model, seen, set(outer))))
+    final = Part("final", "final", tuple(_owned(model, seen)))
     return [part for part in (embedding, *stack, final, *heads) if part.weights]
-
-
-def outside_blocks(model: PreTrainedModel) -> list[nn.Parameter]:
-    """Embeddings, the last norm, a pooler, the head: all that lies in no block."""
-    inside = {parameter for block in blocks(model) for parameter in block.parameters()}
-    return [parameter for parameter in model.parameters() if parameter not in inside]
-
-
-def _in_front(model: PreTrainedModel) -> int:
-    """How many parameters come before the first block: transformers registers modules from the input to the output."""
-    first = next(blocks(model)[0].parameters())
-    return next(i for i, parameter in enumerate(model.parameters()) if parameter is first)
 
 
 def describe(found: list[Part]) -> str:

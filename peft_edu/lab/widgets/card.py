@@ -19,7 +19,14 @@ WIDTH = "790px"  # of every card: a figure and its frame
 
 
 class Card:
-    """The base of all cards. A subclass gives `state`, `measure`, `words`, `alt` and `draw`."""
+    """The base of all cards. A subclass gives five functions:
+
+    state()           the values of the controls
+    measure(state)    the numbers of a state
+    words(numbers)    the result as HTML
+    alt(numbers)      what the figure shows, in a sentence
+    draw(numbers)     the figure
+    """
 
     inches = style.HEIGHT  # of the figure, whatever it shows
 
@@ -30,36 +37,15 @@ class Card:
         self._drawn: dict[Hashable, bytes] = {}
         row = [*self.controls.values(), *(trainer.buttons if trainer else ())]
         rest = [trainer.progress, trainer.status, trainer.image] if trainer else []
-        layout = widgets.Layout(width=WIDTH, padding="8px", border="1px solid var(--jp-border-color1)")
         heading = widgets.HTML(f"<b>{html.escape(str(title))}</b>")
-        row_layout = widgets.Layout(flex_flow="row wrap", align_items="center")
-        self.view = widgets.VBox(
-            [heading, widgets.HBox(row, layout=row_layout), self.result, self.image, *rest], layout=layout
-        )
+        shown = [heading, widgets.HBox(row, layout={"flex_flow": "row wrap", "align_items": "center"}), self.result]
+        layout = {"width": WIDTH, "padding": "8px", "border": "1px solid var(--jp-border-color1)"}
+        self.view = widgets.VBox([*shown, self.image, *rest], layout=layout)
         for name, control in self.controls.items():
             control.style.description_width = "initial"
             if name != "box":  # it goes with the slider: to watch both would show each move twice
                 control.observe(self.update, "value")
         self.update()
-
-    def state(self) -> Hashable:
-        """The values of the controls."""
-        raise NotImplementedError
-
-    def measure(self, state):
-        """The numbers of a state."""
-        raise NotImplementedError
-
-    def words(self, numbers) -> str:
-        """The result as HTML."""
-        raise NotImplementedError
-
-    def alt(self, numbers) -> str:
-        """What the figure shows, in a sentence."""
-        raise NotImplementedError
-
-    def draw(self, numbers) -> Figure:
-        raise NotImplementedError
 
     def figure(self) -> Figure:
         """The figure as it stands now, for a page where no widget lives."""

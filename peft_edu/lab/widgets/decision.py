@@ -18,6 +18,7 @@ from peft_edu.lab.measure.cost import readable
 from peft_edu.lab.widgets.card import Card
 from peft_edu.lab.widgets.controls import WholeNumber, html_table, plural
 
+ByTask = Mapping[str, Mapping[str, Seeds]]  # for each task, and in it for each method
 CLOSE = 2.0  # points: a method this near to the best does as well, for a choice between three seeds
 SLOWER = 1.03  # times the base model's operations: so little more is let pass
 
@@ -60,11 +61,11 @@ def judge(
     `tasks`, and, unless it may be `slower`, computes no more than the base model.
     """
     validation, test = checked_scores("validation", validation), checked_scores("test", test)
-    if not validation or (missing := [each for each in validation if each not in test or each not in costs]):
-        what = f"{missing[0]!r} has no test scores or no cost" if validation else "validation has no method"
-        raise ValueError(f"{what}: each method needs scores on validation and on test, and a Cost")
-    if wrong := [method for method, cost in costs.items() if not isinstance(cost, Cost)]:
-        raise TypeError(f"{wrong[0]!r} costs {costs[wrong[0]]!r}, but must be a Cost(kept, operations)")
+    if not validation:
+        raise ValueError("validation has no method")
+    for method in validation:
+        if method not in test or not isinstance(costs.get(method), Cost):
+            raise ValueError(f"{method!r} needs scores on test and a Cost(kept, operations), got {costs.get(method)!r}")
     best = max(map(fmean, validation.values()))
     verdicts = []
     for method, seeds in validation.items():
@@ -81,19 +82,11 @@ def judge(
 
 
 class DecisionCard(Card):
-    """A task, how many such tasks are served from one base, the room for them, and whether they may be slower.
-
-    `validation` and `test`: for each task, and in it for each method, one score a seed.
-    """
+    """A task, how many such tasks are served from one base, the room for them, and whether they may be slower."""
 
     ROOM = {"any": None, "1 MB": 10**6, "10 MB": 10**7, "100 MB": 10**8}
 
-    def __init__(
-        self,
-        validation: Mapping[str, Mapping[str, Seeds]],
-        test: Mapping[str, Mapping[str, Seeds]],
-        costs: Mapping[str, Cost],
-    ):
+    def __init__(self, validation: ByTask, test: ByTask, costs: Mapping[str, Cost]):
         if not isinstance(validation, Mapping) or not validation:
             raise ValueError(f"validation is {validation!r}, but must be a dict: for each task the scores by method")
         for task, scores in validation.items():
@@ -113,8 +106,8 @@ class DecisionCard(Card):
 
     def measure(self, state: tuple) -> tuple[int, list[Verdict]]:
         task, tasks, room, slower = state
-        tasks = int(tasks)
-        return tasks, judge(self.validation[task], self.test[task], self.costs, tasks, self.ROOM[room], slower)
+        scores = self.validation[task], self.test[task]
+        return int(tasks), judge(*scores, self.costs, int(tasks), self.ROOM[room], slower)
 
     def words(self, numbers: tuple[int, list[Verdict]]) -> str:
         tasks, verdicts = numbers
@@ -127,8 +120,7 @@ class DecisionCard(Card):
         return f"<b>{html.escape(self._answer(numbers))}</b>{html_table(columns, rows)}"
 
     def alt(self, numbers: tuple[int, list[Verdict]]) -> str:
-        means = ((one.method, fmean(one.validation), fmean(one.test)) for one in numbers[1])
-        scores = ", ".join(f"{method} {validation:.1f} ({test:.1f})" for method, validation, test in means)
+        scores = ", ".join(f"{one.method} {fmean(one.validation):.1f} ({fmean(one.test):.1f})" for one in numbers[1])
         return f"{self._answer(numbers)} On validation, and in brackets on test: {scores}."
 
     def draw(self, numbers: tuple[int, list[Verdict]]) -> Figure:

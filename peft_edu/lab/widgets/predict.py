@@ -19,17 +19,16 @@ class Guess:
         _check(question, low, high, choices)
         self.question, self.low, self.high, self.choices = question, low, high, list(choices or ())
         self.value: Value | None = None
-        self.box = (
-            widgets.RadioButtons(options=self.choices, value=None)
-            if self.choices
-            else widgets.Text(placeholder=f"a number from {low:g} to {high:g}", layout=widgets.Layout(width="220px"))
-        )
+        if self.choices:
+            self.asked, self.box = f"one of: {', '.join(choices)}", widgets.RadioButtons(options=choices, value=None)
+        else:
+            self.asked = f"a number from {low:g} to {high:g}"
+            self.box = widgets.Text(placeholder=self.asked, layout=widgets.Layout(width="220px"))
         self.button = widgets.Button(description="commit", tooltip="Commit this guess")
         self.note = widgets.HTML()
         self.button.on_click(lambda _: self.commit(self.box.value))
-        self.view = widgets.VBox(
-            [widgets.HTML(f"<b>Predict.</b> {question}"), widgets.HBox([self.box, self.button]), self.note]
-        )
+        heading, row = widgets.HTML(f"<b>Predict.</b> {question}"), widgets.HBox([self.box, self.button])
+        self.view = widgets.VBox([heading, row, self.note])
 
     def commit(self, value: object) -> None:
         """Take the guess, or say under the box what is missing."""
@@ -71,7 +70,7 @@ class Guess:
         except ValueError:
             number = math.nan
         if not self.low <= number <= self.high:
-            raise ValueError(f"Type a number from {self.low:g} to {self.high:g}.")
+            raise ValueError(f"Type {self.asked}.")
         return number
 
     def _verdict(self, measured) -> str:
@@ -88,20 +87,16 @@ def predict(
 ) -> Guess:
     """Ask for a number between `low` and `high`, or for one of `choices`; `reveal` compares it later."""
     guess = Guess(question, low, high, choices)
-    asked = f"one of: {', '.join(guess.choices)}" if choices else f"a number from {low:g} to {high:g}"
-    present(guess.view, f"Predict. {question} ({asked})")
+    present(guess.view, f"Predict. {question} ({guess.asked})")
     return guess
 
 
 def _check(question: object, low: object, high: object, choices: object) -> None:
     if not isinstance(question, str) or not question:
         raise TypeError(f"question is {question!r}, but must be a text")
-    if choices is None:
-        fine = _finite(low) and _finite(high) and low < high
-    else:
-        texts = isinstance(choices, (list, tuple)) and all(isinstance(each, str) for each in choices)
-        fine = texts and len(set(choices)) == len(choices) > 1 and low is None and high is None
-    if not fine:
+    bounds = choices is None and _finite(low) and _finite(high) and low < high
+    texts = isinstance(choices, (list, tuple)) and all(isinstance(each, str) for each in choices)
+    if not bounds and not (low is high is None and texts and len(set(choices)) == len(choices) > 1):
         got = f"low={low!r}, high={high!r}, choices={choices!r}"
         raise ValueError(f"predict needs numbers low < high, or two or more different texts as choices; got {got}")
 

@@ -12,7 +12,7 @@ from peft_edu import Adapter, FullFineTuning, LoRA, PrefixTuning, PromptTuning, 
 from peft_edu.anatomy import blocks, linear_maps
 from peft_edu.checks import whole_number
 from peft_edu.lab.figures import drawings, model_map
-from peft_edu.lab.figures.seeds import Seeds, checked_scores, said
+from peft_edu.lab.figures.seeds import Seeds, checked_scores, stored
 from peft_edu.lab.measure.cost import readable, training_memory
 from peft_edu.lab.models.architectures import architecture
 from peft_edu.lab.widgets.card import Card
@@ -43,7 +43,7 @@ class SizeCard(Card):
 
     `scores` are those of a stored sweep: for each setting one number a seed. `train(setting, on_step)` trains at the
     slider's setting for `steps(setting)` steps, and what it returns is shown. The head is left out of what is counted,
-    as in the papers.
+    as in the papers. A subclass gives `method(setting)`, `picture(setting)`, and in a sentence what it `says(setting)`.
     """
 
     title: str
@@ -70,19 +70,9 @@ class SizeCard(Card):
         trainer = _trainer(train, steps, lambda: controls["slider"].value, lambda n: f"{self.name} {n}", self.update)
         super().__init__(self.title, controls, trainer)
 
-    def method(self, setting: int) -> Method:
-        raise NotImplementedError
-
     def counted(self, model: PreTrainedModel, setting: int) -> Count:
         """What attaching to a copy gives. Each unit of the setting adds the same, so two settings tell all others."""
         return count(self.method(setting).attach(deepcopy(model)))
-
-    def says(self, setting: int, *more) -> str:
-        """The picture in a sentence."""
-        raise NotImplementedError
-
-    def picture(self, setting: int, *more) -> Figure:
-        raise NotImplementedError
 
     def state(self) -> Hashable:
         return self.controls["slider"].value
@@ -97,11 +87,14 @@ class SizeCard(Card):
 
     def words(self, numbers) -> str:
         setting, sizes, *_ = numbers
-        return html_table(COLUMNS, [size.row() for size in sizes]) + _stored(self.scores.get(setting))
+        return html_table(COLUMNS, [size.row() for size in sizes]) + stored(self.scores.get(setting, ()))
 
     def draw(self, numbers) -> Figure:
         setting, _, *more = numbers
-        return self.picture(setting, *more)
+        figure = self.picture(setting, *more)
+        if self.scores:
+            drawings.mark_scores(figure.axes[0], self.scores, setting, self.score_name, self.name)
+        return figure
 
     def alt(self, numbers) -> str:
         setting, (here, there), *more = numbers
@@ -124,15 +117,13 @@ class RankCard(SizeCard):
         return LoRA(rank, targets=self.targets)
 
     def says(self, rank: int) -> str:
-        return (
-            f"Rank {rank}: B is {self.rows} by {rank} and A {rank} by {self.columns} beside a frozen W of {self.rows} "
-            f"by {self.columns}."
-        )
+        rows, columns = self.rows, self.columns
+        return f"Rank {rank}: B is {rows} by {rank} and A {rank} by {columns} beside a frozen W of {rows} by {columns}."
 
     def picture(self, rank: int) -> Figure:
         thin, whole = rank * (self.rows + self.columns), self.rows * self.columns
         title = f"Rank {rank}: {thin:,} trained beside {whole:,} frozen, {thin / whole:.0%} of W"
-        return drawings.low_rank(rank, self.rows, self.columns, title, self.scores, self.score_name)
+        return drawings.low_rank(rank, self.rows, self.columns, title)
 
 
 class BottleneckCard(SizeCard):
@@ -151,7 +142,7 @@ class BottleneckCard(SizeCard):
         width = self.model.config.hidden_size
         each = 2 * size * width + size + width
         title = f"Bottleneck {size}: {each:,} trained behind each sub-layer, {size + width} of them biases"
-        return drawings.bottleneck(size, width, title, self.scores, self.score_name)
+        return drawings.bottleneck(size, width, title)
 
 
 class PrefixCard(SizeCard):
@@ -190,7 +181,7 @@ class PrefixCard(SizeCard):
         name, shares = list(masses.items())[-1]
         title = f"Length {length}, {name}: {fmean(shares):.0%} of the attention falls on the prefix"
         depth = len(blocks(self.model))
-        return drawings.virtual_tokens(length, self.text, depth, title, masses, self.scores, self.score_name)
+        return drawings.virtual_tokens(length, self.text, depth, title, masses)
 
 
 class PromptCard(SizeCard):
@@ -207,7 +198,7 @@ class PromptCard(SizeCard):
     def picture(self, length: int) -> Figure:
         depth, width = len(blocks(self.model)), self.model.config.hidden_size
         title = f"Length {length}: {length} × {width} numbers at the input; the blocks above it are frozen"
-        return drawings.virtual_tokens(length, self.text, depth, title, {}, self.scores, self.score_name, deep=False)
+        return drawings.virtual_tokens(length, self.text, depth, title, deep=False)
 
 
 class DepthCard(SizeCard):
@@ -232,9 +223,7 @@ class DepthCard(SizeCard):
     def picture(self, n: int) -> Figure:
         title = f"Prompts in the top {n} of {self.largest} layers; the others attend to the text alone"
         layers = self.top(self.model, n)
-        return drawings.virtual_tokens(
-            self.length, self.text, self.largest, title, {}, self.scores, self.score_name, layers=layers
-        )
+        return drawings.virtual_tokens(self.length, self.text, self.largest, title, layers=layers)
 
 
 class FreezingCard(Card):
@@ -255,9 +244,8 @@ class FreezingCard(Card):
         self.depth = len(blocks(model))
         controls = slider_and_box("blocks", 0, self.depth + 1, min(2, self.depth))
         trainer = _trainer(train, steps, lambda: self.position(controls["slider"].value), str, self.update)
-        super().__init__(
-            "What is trained, from the top: 0 is the head alone, the last is everything", controls, trainer
-        )
+        title = "What is trained, from the top: 0 is the head alone, the last is everything"
+        super().__init__(title, controls, trainer)
 
     def position(self, n: int) -> str:
         return "head only" if n == 0 else f"top {n}" if n <= self.depth else "full"
@@ -273,24 +261,22 @@ class FreezingCard(Card):
     def words(self, numbers) -> str:
         n, counted, _ = numbers
         row = Size("this model", counted.trainable, counted.total).row()
-        return html_table(COLUMNS, [row]) + self._backward(n) + _stored(self.scores.get(self.position(n)))
+        return html_table(COLUMNS, [row]) + self._backward(n) + stored(self.scores.get(self.position(n), ()))
 
     def alt(self, numbers) -> str:
         return model_map.describe(numbers[-1])
 
     def draw(self, numbers) -> Figure:
         n, counted, found = numbers
-        what = f"The top {n} of {self.depth} blocks and the head" if n else "The head alone"
-        if n > self.depth:
-            what = "All blocks, the embeddings and the rest"
+        some = f"The top {n} of {self.depth} blocks and the head" if n else "The head alone"
+        what = some if n <= self.depth else "All blocks, the embeddings and the rest"
         return model_map.figure(found, f"{what}: {counted.share:.2%} of the parameters are trained")
 
     def _backward(self, n: int) -> str:
-        if n == 0:
-            return "The gradient stops below the head: no block is gone through backwards."
         if n > self.depth:
             return "The gradient goes through every block, down to the embeddings."
-        return f"The gradient stops below block {self.depth - n + 1}."
+        where = f"block {self.depth - n + 1}" if n else "the head: no block is gone through backwards"
+        return f"The gradient stops below {where}."
 
 
 def _trainer(train, steps, value: Callable[[], object], name: Callable[[object], str], after) -> TrainButton | None:
@@ -299,7 +285,3 @@ def _trainer(train, steps, value: Callable[[], object], name: Callable[[object],
         return None
     needs_function("train", train, "train(value, on_step)")
     return TrainButton(lambda on_step: train(value(), on_step), lambda: steps(value()), lambda: name(value()), after)
-
-
-def _stored(seeds: Seeds | None) -> str:
-    return f" Stored: {said(seeds)}." if seeds else ""

@@ -73,8 +73,7 @@ class TaxonomyCard(Card):
         return f"{place.method} is of the family {place.family}, which {FAMILY_DOES[place.family]}: {place.idea}{also}."
 
     def draw(self, place: Place) -> Figure:
-        title = f"{place.method}: {place.idea}"
-        return family_map(place, title)
+        return family_map(place, f"{place.method}: {place.idea}")
 
 
 @style.styled
@@ -94,8 +93,8 @@ def family_map(chosen: Place, title: str) -> Figure:
         for row, place in enumerate(mine):
             y = top - 52 - row * (high + gap)
             here = place == chosen
-            face, edge = (style.TRAINED, style.TRAINED_LINE) if here else (style.FROZEN, style.FROZEN_LINE)
-            axes.add_patch(Rectangle((left + 10, y), wide - 20, high, facecolor=face, edgecolor=edge, linewidth=0.9))
+            look = style.TRAINED_BOX if here else style.FROZEN_BOX | {"hatch": None}  # its name stands in it
+            axes.add_patch(Rectangle((left + 10, y), wide - 20, high, linewidth=0.9, **look))
             axes.text(left + wide / 2, y + high / 2 - 1, place.method, ha="center", va="center",
                       weight="bold" if here else "normal")  # fmt: skip
     return figure

@@ -21,7 +21,7 @@ class TrainButton:
 
     `train(on_step)` trains, hands each step and loss to `on_step`, ends when that gives True, and returns what to say;
     then `after()` is called.
-    The curves of the last runs stay, to compare. Stopped or failed, what was reached stays on the page.
+    The curves of the last three runs stay, to compare. Stopped or failed, what was reached stays on the page.
     """
 
     def __init__(
@@ -77,7 +77,9 @@ class TrainButton:
         self.status.value = "Stopping after this step ..."
 
     def _run(self, name: str) -> None:
-        losses = self._new_curve(name)
+        losses: list[float] = []
+        older = {other: curve for other, curve in self.curves.items() if other != name}
+        self.curves = dict(list(older.items())[-3:]) | {name: losses}
         started = time.perf_counter()
 
         def on_step(step: int, loss: float) -> bool:
@@ -105,12 +107,6 @@ class TrainButton:
             self.stop.disabled = True
             self.allow(self.possible)
             _TRAINING.release()
-
-    def _new_curve(self, name: str) -> list[float]:
-        """An empty curve; of the older ones the last three stay."""
-        self.curves.pop(name, None)
-        self.curves = dict(list(self.curves.items())[-3:]) | {name: []}
-        return self.curves[name]
 
     def _report(self, name: str, losses: Sequence[float]) -> None:
         """Words, bar and curve, as often as leaves four fifths of the time to training."""
