@@ -102,8 +102,12 @@ class LoRA(Method):
         if self._base_weights is None:
             raise RuntimeError(f"{self} is not merged")
         model, base = self._base_weights
-        for (target, update), weight in zip(self.updates, base, strict=True):  # an interrupted merge left some as base
-            if not any(_same(target.weight, known) for known in (weight + update.weight, weight)):
+        for (target, update), weight in zip(self.updates, base, strict=True):
+            now, known = (
+                target.weight,
+                (weight + update.weight, weight),
+            )  # the latter after a merge that was interrupted
+            if not any(torch.allclose(now, each.to(now), rtol=0, atol=0, equal_nan=True) for each in known):
                 what = f"{target.name}'s {target.role} map has changed since {self} was merged"
                 raise RuntimeError(f"{what}, which would be lost: what was merged later is unmerged first")
         with self._editing(model):
@@ -116,7 +120,3 @@ class LoRA(Method):
     def _write(self, weights: list[Tensor]) -> None:
         for (target, _), weight in zip(self.updates, weights, strict=True):
             target.weight.copy_(weight)
-
-
-def _same(weight: Tensor, known: Tensor) -> bool:
-    return torch.allclose(weight, known.to(weight), rtol=0, atol=0, equal_nan=True)

@@ -39,6 +39,9 @@ def template_ids(template: str, tokenizer: PreTrainedTokenizerBase, row: dict[st
         if PSEUDO in behind:
             raise ValueError(f"{template!r} has {PSEUDO} behind {MASK}, which a model without a mask never reads")
         template = before.rstrip()
+    known = [name for name, value in row.items() if value is not None]
+    if missing := [name for name in FIELD.findall(template) if name not in known]:
+        raise ValueError(f"{template!r} names the field {missing[0]!r}, but the row has {', '.join(map(str, known))}")
     ids, pseudo = [], count(-1, -1)
     for piece in re.split(r"(\[P\]|\[MASK\])", template):
         if piece == PSEUDO:
@@ -46,7 +49,7 @@ def template_ids(template: str, tokenizer: PreTrainedTokenizerBase, row: dict[st
         elif piece == MASK:
             ids.append(tokenizer.mask_token_id)
         else:
-            text = FIELD.sub(lambda field: _value(field[1], template, row), piece)
+            text = FIELD.sub(lambda field: str(row[field[1]]), piece)
             ids += tokenizer(text.rstrip(), add_special_tokens=False)["input_ids"]
     around = tokenizer("a", return_special_tokens_mask=True)
     whole, special = around["input_ids"], around["special_tokens_mask"]
@@ -61,13 +64,6 @@ def check_template(template: object) -> None:
         raise ValueError(f"{template!r} has {template.count(MASK)} of {MASK}, but there is one answer")
     if brace := re.search(r"[{}].{0,20}", FIELD.sub("", template)):
         raise ValueError(f"{template!r} has a brace at {brace[0]!r} that is no {{field}}, a name alone in braces")
-
-
-def _value(field: str, template: str, row: Mapping[str, str]) -> str:
-    known = [name for name, value in row.items() if value is not None]
-    if field not in known:
-        raise ValueError(f"{template!r} names the field {field!r}, but the row has {', '.join(map(str, known))}")
-    return str(row[field])
 
 
 def decode(ids: Iterable[int], tokenizer: PreTrainedTokenizerBase) -> str:

@@ -21,7 +21,7 @@ from peft_edu.checks import affordable, in_vocabulary, token_ids, whole_number
 from peft_edu.method import Method
 from peft_edu.splice import behind, in_front, leading_pads
 
-NO_PLACE = "masks for each query, packed rows, static caches, and caches of an earlier generate() have no place for it"
+NO_PLACE = "masks for each query, packed rows, static caches, and caches of an earlier generate() have no place for one"
 COMMON = 5_000  # tokenizers number their tokens by frequency: a start is drawn from the most common ones
 
 
@@ -60,20 +60,16 @@ class Prompt(nn.Module):
     def _look(self, text: Tensor, mask: Tensor | None, positions: Tensor | None, cache: Cache | None) -> None:
         """Where the text stands: how it is padded, and whether its beginning and the prompt are in a cache by now."""
         cached = 0 if cache is None else int(cache.get_seq_length())
-        before, rows, t = cached - self.p if cached else 0, *text.shape[:2]
-        self.inside, self.whole = not cached, self.p + t
-        if before + t + self.p > self.max_tokens:
-            raise ValueError(
-                f"{before + t} tokens and a prompt of {self.p} do not fit into {self.max_tokens} positions"
-            )
+        before, rows = cached - self.p if cached else 0, len(text)
+        length, self.inside, self.whole = before + text.shape[1], not cached, self.p + text.shape[1]
+        if length + self.p > self.max_tokens:
+            raise ValueError(f"{length} tokens and a prompt of {self.p} do not fit into {self.max_tokens} positions")
         shape = tuple(getattr(mask, "shape", ())) or type(mask).__name__
-        if mask is not None and shape not in ((rows, before + t), (1, before + t)):
-            raise ValueError(f"attention_mask is {shape}, but with a prompt must be {(rows, before + t)}: {NO_PLACE}")
+        if mask is not None and shape not in ((rows, length), (1, length)):
+            raise ValueError(f"attention_mask is {shape}, but with a prompt must be {(rows, length)}: {NO_PLACE}")
         alone = positions is not None and mask is None  # then it is the positions that tell
         if alone and ((positions.diff() < 0).any() or (cached and (positions[:, 0] != before).any())):
-            raise ValueError(
-                f"position_ids are {positions[0].tolist()}, but with a prompt must count on from {before}: {NO_PLACE}"
-            )
+            raise ValueError(f"position_ids are {positions[0].tolist()}, but must count on from {before}: {NO_PLACE}")
         self.pads = None if mask is None else leading_pads(mask)
 
     def _positions(self, given: Tensor, first: int) -> Tensor:
