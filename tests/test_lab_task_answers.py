@@ -8,7 +8,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import BertConfig, BertForSequenceClassification
 
 from peft_edu.lab import backbone
-from peft_edu.lab.tasks.encode import IGNORE
+from peft_edu.lab.tasks.encode import IGNORE, Batches
 from peft_edu.lab.tasks.metrics import entities, says, score_tags, score_texts
 from peft_edu.lab.tasks.task import Task, task
 
@@ -149,6 +149,8 @@ def test_words_that_the_model_no_longer_reads_have_no_tag():
         ("B-PER E-PER O S-LOC S-LOC", {(0, 2, "PER"), (3, 4, "LOC"), (4, 5, "LOC")}),
         ("B-PER I-PER L-PER U-PER O U-LOC", {(0, 3, "PER"), (3, 4, "PER"), (5, 6, "LOC")}),
         ("B-PER E-PER I-PER", {(0, 2, "PER"), (2, 3, "PER")}),
+        ("B-PER L-PER I-PER", {(0, 2, "PER"), (2, 3, "PER")}),
+        ("S-PER I-PER O U-LOC I-LOC", {(0, 1, "PER"), (1, 2, "PER"), (3, 4, "LOC"), (4, 5, "LOC")}),
         ("B-PER B-PER I-LOC", {(0, 1, "PER"), (1, 2, "PER"), (2, 3, "LOC")}),
         ("PER PER", {(0, 2, "PER")}),
     ],
@@ -219,6 +221,8 @@ def test_no_rows_are_no_batches_and_no_score():
     with pytest.raises(ValueError, match="limit is 0"):
         CLASSIFY.evaluate(random_model("bert"), tokenizer_of(), limit=0)
     assert gone.metric == "accuracy" and "0 train" in repr(gone)
+    with pytest.raises(ValueError, match="the number of rows is 0, but must be a whole number from 1"):
+        Batches([], pad=0, size=2, seed=0, steps=3)
 
 
 def test_what_is_no_tokenizer_model_or_rows_is_told():

@@ -103,13 +103,13 @@ def is_seq2seq(data: Format, tokenizer: PreTrainedTokenizerBase, model: nn.Modul
 
 
 class Batches:
-    """Batches of padded tensors: (b, t) input_ids, attention_mask and labels ((b,) to classify)."""
+    """Padded tensors (b, t): input_ids, attention_mask, labels ((b,) to classify), and token_type_ids of pairs."""
 
     def __init__(self, examples: list[dict], pad: int, size: int, seed: int, steps: int | None):
         whole_number("size", size)
         whole_number("seed", seed, at_least=0)
-        if steps is not None:
-            whole_number("steps", steps)
+        whole_number("steps", 1 if steps is None else steps)
+        whole_number("the number of rows", len(examples))  # without any, no pass would end
         self.examples, self.pad, self.size, self.seed, self.steps = examples, pad, size, seed, steps
 
     def __len__(self) -> int:
@@ -124,7 +124,7 @@ class Batches:
 
     def _passes(self) -> Iterator[int]:
         draw = random.Random(self.seed)
-        while self.examples:  # without any, no pass would end
+        while True:
             yield from draw.sample(range(len(self.examples)), len(self.examples))
 
 

@@ -175,15 +175,17 @@ def _number_labels(files: dict[str, Path], read: tuple[Rows, ...], column: str, 
     if not named and column == "tags" and all(map(str.isdecimal, found)):
         raise ValueError(f'{files["train"]}: tags that are numbers need names in task.json: "labels": ["O", "B-PER"]')
     labels = named or sorted(found, key=lambda name: (name != "O", name.zfill(9) if name.isdecimal() else name, name))
-    keys = [normalize("NFKC", label).casefold().strip() for label in labels]
-    if twins := [label for label, key in zip(labels, keys, strict=True) if keys.count(key) > 1]:
-        raise ValueError(f"{files['train']}: the labels {twins[0]!r} and {twins[1]!r} look alike; write them as one")
+    seen: dict[str, str] = {}
+    for label in labels:
+        if (key := normalize("NFKC", label).casefold()) in seen:
+            raise ValueError(f"{files['train']}: the labels {seen[key]!r} and {label!r} look alike; write them as one")
+        seen[key] = label
     numbers = {label: i for i, label in enumerate(labels)} | {str(i): i for i in range(len(named))}
     for path, rows in zip(files.values(), read, strict=True):
         for line, row in rows:
             if unknown := [name for name in listed(row) if name not in numbers]:
                 what, known = column.removesuffix("s"), ", ".join(labels)
-                raise ValueError(f"{path}, line {line}: unknown {what} {unknown[0]!r}; known are {known}")
+                raise ValueError(f"{path}, line {line}: unknown {what} {unknown[0]!r}; known are {known:.300}")
             found = [numbers[name] for name in listed(row)]
             row[column] = found if column == "tags" else found[0]
     return labels

@@ -134,7 +134,8 @@ class Task(Format):
         """Shuffled batches to train on, the same for the same seed, however often they are gone through.
 
         `limit` keeps the first rows only. Without `steps` it is one pass over the rows; with it, as many full batches
-        as steps, pass after pass, each newly shuffled.
+        as steps, pass after pass, each newly shuffled. A text to classify or tag, and a decoder's target, is cut where
+        the model ends.
         """
         seq2seq = is_seq2seq(self, tokenizer)
         examples = [self.example(row, tokenizer, seq2seq) for row in self.rows(split, limit)]
@@ -192,7 +193,7 @@ class Task(Format):
         about = fill(f"{self.name}: {self.description}", 100) if self.description else self.name
         lines = [about, f"{self.kind}: {sizes} rows"]
         if self.labels:
-            lines.append(f"labels: {', '.join(self.labels)}")
+            lines.append(f"labels: {', '.join(self.labels):.1000}")
         known = "".join(f"; {name} {value:.3f}" for name, value in self.baselines.items())
         lines += [f"metric: {self.metric}{known}", "for example"]
         lines += [f"  {self._shown(row)}" for row in self._first_rows()[:3]]
