@@ -1,8 +1,8 @@
 """What every method shares: attach it to a model, and take it off again without a trace.
 
 A method is a small recipe with one function of its own, `insert(model)`. Around it `attach` freezes the model, trains
-the task head, and remembers each edit as a thing that can be removed. `requires_grad` is the only mark of what is
-trained: the optimiser, the count, the file and the pictures all read it.
+the task head, and remembers how each edit is undone. `requires_grad` is the only mark of what training changes: the
+optimiser, the count and the pictures read it. A file also keeps what was trained and is frozen by now.
 """
 
 import json
@@ -42,10 +42,7 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 class Method:
-    """A recipe: the fields of the subclass, which is a dataclass. While attached, also what it did to the model.
-
-    Fields are plain values, or tuples of such, so that a recipe can be kept as JSON.
-    """
+    """A recipe: the fields of the subclass, a dataclass of plain values. Attached, also what it did to the model."""
 
     starts_at_base = True  # whether the attached, untrained model computes what the base model does
     _model: PreTrainedModel | None = None
@@ -72,13 +69,13 @@ class Method:
             self.fields, self._weights = fields, {}
             self.insert(model)
             self._train_head(model)
-            self.own = {*self._weights, *(parameter for child in self.added for parameter in child.parameters())}
+            self.own = {*self._weights, *(each for child in self.added for each in child.parameters())}
         return model
 
     def detach(self) -> PreTrainedModel:
         """Take the method off: the model is what it was before `attach`, bit for bit. What was learned is lost.
 
-        What somebody trained beside the method, without its `unfreeze`, stays as it became.
+        What somebody trained beside it by hand, without `unfreeze`, stays as it became.
         """
         model = self._attached_to()
         for parameter, weight in self._weights.items():
@@ -153,7 +150,7 @@ class Method:
             setattr(model, _RECORD, self)
             for parameter in model.parameters():
                 self._undo.append(partial(setattr, parameter, "requires_grad", parameter.requires_grad))
-            for part in [each for each in model.modules() if isinstance(each, PreTrainedModel)]:
+            for part in {model, model.base_model}:
                 self._undo.append(partial(_remove, part, "resize_token_embeddings"))
                 part.resize_token_embeddings = self._refuse_to_resize
             model.requires_grad_(False)

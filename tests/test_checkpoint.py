@@ -136,7 +136,7 @@ class TestSave:
         works = getattr(Path, broken)
 
         def full_disk(self, *arguments):
-            if self.name in ("learned.safetensors", "new"):
+            if self.name in ("learned.safetensors", ".new"):
                 raise OSError(errno.ENOSPC, "no space left on device")
             return works(self, *arguments)
 
@@ -485,7 +485,7 @@ class TestPlaces:
             ("a\0b", "there can be no folder .*null", ValueError),
             ("~nobody-of-this-name/x", "there can be no folder '~nobody", ValueError),
             ("/", "/ is where this program works, and would be replaced", ValueError),
-            ("/dev/null", "/dev/null is a file, so there can be no such folder", NotADirectoryError),
+            ("/dev/null", "/dev/null is a file, so there can be no folder", NotADirectoryError),
             ("/dev/null/x", "/dev/null is a file, so there can be no folder", NotADirectoryError),
             ("/proc/x", "nothing can be kept in /proc/x .*: .*name another", OSError),
             ("x" * 300, "nothing can be kept in .*File name too long.*: .*name another", OSError),
@@ -501,7 +501,7 @@ class TestPlaces:
         with pytest.raises(ValueError, match="there can be no folder .*a"):
             save(learned(), tmp_path / "a")
         os.mkfifo(tmp_path / "pipe")
-        with pytest.raises(NotADirectoryError, match="pipe is a file, so there can be no such folder: name another"):
+        with pytest.raises(NotADirectoryError, match="pipe is a file, so there can be no folder .*pipe: name another"):
             save(learned(), tmp_path / "pipe")
 
     def test_a_name_may_be_as_long_as_the_disk_allows(self, tmp_path):
@@ -549,7 +549,7 @@ class TestKilled:
     def test_between_two_renames_the_old_one_is_found_again(self, folder):
         hidden = folder.parent / f".saved-{DEAD.pid}-abc"
         hidden.mkdir()
-        folder.rename(hidden / "old")
+        folder.rename(hidden / "saved")
         assert attached(load(tiny("gpt2", "classify"), folder)) == LoRA(rank=4)
         assert [path.name for path in folder.parent.iterdir()] == ["saved"]
 

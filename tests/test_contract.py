@@ -295,8 +295,8 @@ def test_generation_is_the_same_with_and_without_cache(method, family, how):
     assert torch.equal(*written)
 
 
-# What Trainer optimises, and what a compiler sees, does not depend on the family, but for methods that touch attention or
-# the input: these are compiled in a decoder, and in an encoder with a decoder, too.
+# What Trainer optimises and a compiler sees does not depend on the family, but for methods that touch attention or the
+# input: these are compiled in a decoder too, and in an encoder with a decoder.
 ONE_OF_EACH = {type(method): method for method in METHODS}.values()
 TOUCHING = (LoRA, PrefixTuning, PromptTuning)
 ON_BERT = [case for case in CASES if case.values[0] in ONE_OF_EACH and case.values[1] == "bert"]

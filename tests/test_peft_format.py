@@ -125,14 +125,135 @@ def refused(folder, message: str, family: str = "llama", task: str = "language",
     assert attached(model) is None
 
 
-@pytest.mark.parametrize(
-    "option, setting",
-    [("use_rslora", True), ("use_dora", True), ("rank_pattern", {"q_proj": 3}), ("init_lora_weights", "pissa")],
-)
+OTHER_FUNCTIONS = [("use_rslora", True), ("use_dora", True), ("rank_pattern", {"q_proj": 3}), ("lora_bias", True)]
+OTHER_FUNCTIONS += [("layer_replication", [[0, 1], [0, 1]]), ("bias", "all"), ("qalora_group_size", 8)]
+OTHER_FUNCTIONS += [("use_superlora", True), ("a_variant_of_next_year", {"depth": 2})]
+STARTS = ["pissa", "pissa_niter_4", "olora", "corda", "loftq", "lora_ga", "mine", {}, None]
+OTHER_FUNCTIONS += [("init_lora_weights", start) for start in STARTS]
+
+
+@pytest.mark.parametrize("option, setting", OTHER_FUNCTIONS)
 def test_what_is_more_than_lora_is_refused(option, setting, tmp_path):
     their_model("llama").save_pretrained(tmp_path)
     change_config(tmp_path, option, setting)
     refused(tmp_path, f"adapter_config.json sets {option} to .*, which LoRA here does not have")
+
+
+HARMLESS = [("a_variant_of_next_year", False), ("use_dora", None), ("alpha_pattern", None), ("inference_mode", True)]
+HARMLESS += [("init_lora_weights", start) for start in (True, False, "gaussian", "eva", "orthogonal")]
+
+
+@pytest.mark.parametrize("option, setting", HARMLESS)
+def test_options_that_change_nothing_are_no_obstacle(option, setting, tmp_path):
+    theirs = their_model("llama")
+    theirs.save_pretrained(tmp_path)
+    change_config(tmp_path, option, setting)
+    ours = from_peft(base("llama", "language"), tmp_path)
+    assert torch.allclose(logits(ours, "language"), logits(theirs, "language"), atol=1e-6)
+
+
+def test_a_variant_of_virtual_tokens_is_refused(tmp_path):
+    to_peft(PromptTuning(3).attach(base("gpt2", "language")), tmp_path / "ours")
+    change_config(tmp_path / "ours", "use_super_prompts", True)
+    refused(tmp_path / "ours", "sets use_super_prompts to True, which PromptTuning here does not have", family="gpt2")
+
+
+def test_peft_s_auto_class_finds_the_base(tmp_path):
+    for family, auto in (("gpt2", peft.AutoPeftModelForCausalLM), ("t5", peft.AutoPeftModelForSeq2SeqLM)):
+        base(family, "language").save_pretrained(tmp_path / family)
+        kind = type(base(family, "language"))
+        model = kind.from_pretrained(tmp_path / family, attn_implementation="eager")
+        move(LoRA(rank=2).attach(model))
+        theirs = auto.from_pretrained(to_peft(model, tmp_path / f"{family}-lora"), attn_implementation="eager")
+        assert torch.allclose(logits(theirs.eval(), "language"), logits(model.eval(), "language"), atol=1e-6)
+
+
+class TestBesideTheMethod:
+    """peft keeps whole modules that were trained beside LoRA."""
+
+    @pytest.mark.parametrize("family, parts", [("llama", ["model.norm"]), ("gpt2", ["transformer.ln_f"])])
+    @pytest.mark.parametrize("task", ["language", "classify"])
+    def test_peft_opens_them(self, family, parts, task, tmp_path):
+        model = LoRA(rank=2).attach(base(family, task))
+        for part in parts:
+            model.get_submodule(part).requires_grad_(True)
+        move(model)
+        folder = to_peft(model, tmp_path / "ours")
+        theirs = peft.PeftModel.from_pretrained(base(family, task), folder).eval()
+        assert torch.allclose(logits(theirs, task), logits(model, task), atol=1e-6)
+        again = from_peft(base(family, task), folder)
+        assert torch.allclose(logits(again, task), logits(model, task), atol=1e-12)
+        before = base(family, task).state_dict()
+        attached(again).detach()
+        assert all(torch.equal(value, before[name]) for name, value in again.state_dict().items())
+
+    def test_we_open_peft_s(self, tmp_path):
+        theirs = their_model("llama", modules_to_save=["embed_tokens", "norm"])
+        theirs.save_pretrained(tmp_path)
+        ours = from_peft(base("llama", "language"), tmp_path)
+        assert torch.allclose(logits(ours, "language"), logits(theirs, "language"), atol=1e-6)
+        assert {"model.embed_tokens.weight", "model.norm.weight"} <= trainable(ours).keys()
+
+    @pytest.mark.parametrize(
+        "method, part, message",
+        [
+            (
+                LoRA(2),
+                "transformer.wte.weight",
+                "wte.weight was trained too, and peft keeps that only in whole",
+            ),
+            (
+                LoRA(2),
+                "transformer.h.0.ln_1.bias",
+                "ln_1.bias was trained too, .* whole modules that share no weight",
+            ),
+            (LoRA(2), "transformer.h.0.attn.c_attn.weight", "c_attn.weight was trained too"),
+            (PromptTuning(2), "transformer.ln_f.weight", "ln_f.weight was trained too"),
+        ],
+    )
+    def test_what_peft_cannot_keep_is_refused(self, method, part, message, tmp_path):
+        model = replace(method).attach(base("gpt2", "language"))
+        model.get_parameter(part).requires_grad_(True)
+        with pytest.raises(ValueError, match=message):
+            to_peft(model, tmp_path / "ours")
+        assert not (tmp_path / "ours").exists()
+
+    def test_beside_virtual_tokens_peft_keeps_the_head_alone(self, tmp_path):
+        model = PrefixTuning(2, hidden=0).attach(base("gpt2", "language"))
+        model.transformer.ln_f.requires_grad_(True)
+        with pytest.raises(ValueError, match="transformer.ln_f was trained too, and peft keeps virtual tokens and the"):
+            to_peft(model, tmp_path / "ours")
+
+    def test_a_head_that_was_frozen_since_is_written(self, tmp_path):
+        model = LoRA(rank=2).attach(base("bert", "classify"))
+        move(model)
+        model.requires_grad_(False)
+        theirs = peft.PeftModel.from_pretrained(base("bert", "classify"), to_peft(model, tmp_path / "ours")).eval()
+        assert torch.allclose(logits(theirs, "classify"), logits(model, "classify"), atol=1e-6)
+
+
+def test_a_compiled_model_is_looked_through(tmp_path):
+    model = LoRA(rank=2).attach(base("llama", "language"))
+    move(model)
+    folder = to_peft(torch.compile(model, backend="eager"), tmp_path / "ours")
+    assert torch.equal(logits(from_peft(base("llama", "language"), folder), "language"), logits(model, "language"))
+
+
+def test_peft_s_float32_is_rounded_into_a_model_in_bfloat16(tmp_path):
+    theirs = peft.get_peft_model(
+        tiny("llama", dtype=torch.bfloat16), peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"])
+    ).eval()
+    move(theirs)
+    assert {parameter.dtype for parameter in trainable(theirs).values()} == {torch.float32}
+    theirs.save_pretrained(tmp_path)
+    ours = from_peft(tiny("llama", dtype=torch.bfloat16), tmp_path)
+    assert {parameter.dtype for parameter in ours.parameters()} == {torch.bfloat16}
+    written = load_file(tmp_path / "adapter_model.safetensors")
+    for target, update in attached(ours).updates[:2]:
+        name = f"base_model.model.model.layers.0.{target.name}.lora_A.weight"
+        assert torch.equal(update.A, written[name].bfloat16())
+    difference = (logits(ours, "language") - logits(theirs, "language")).abs().max()
+    assert difference < 0.02 * logits(theirs, "language").abs().max()  # bfloat16 has 2 to 3 digits
 
 
 def test_another_method_of_peft_s_is_refused(tmp_path):
@@ -177,10 +298,20 @@ def test_a_file_of_another_rank_is_refused(tmp_path):
 def test_a_folder_that_is_none(tmp_path):
     refused(tmp_path, "adapter_config.json does not exist", error=FileNotFoundError)
     their_model("llama").save_pretrained(tmp_path)
+    (tmp_path / "adapter_model.safetensors").rename(tmp_path / "adapter_model.bin")
+    message = "adapter_model.safetensors does not exist.*: its .bin is a pickle, which may hold code, and is not read"
+    refused(tmp_path, message, error=FileNotFoundError)
     (tmp_path / "adapter_model.safetensors").write_bytes(b"\x80\x04pickle")
     refused(tmp_path, "is not a complete safetensors file")
     (tmp_path / "adapter_config.json").write_text("{}")
     refused(tmp_path, "is of the type None; LORA, PREFIX_TUNING, PROMPT_TUNING, P_TUNING can be read")
+
+
+def test_an_adapter_that_lies_one_folder_down_is_pointed_at(tmp_path):
+    their_model("llama").save_pretrained(tmp_path / "run" / "my adapter")
+    refused(
+        tmp_path / "run", "adapter_config.json does not.* there is one in .*/run/my adapter", error=FileNotFoundError
+    )
 
 
 PREFIXES = [("gpt2", "language"), ("llama", "language"), ("qwen2", "language"), ("gpt2", "classify"), ("llama", "tag")]
@@ -263,20 +394,64 @@ def test_we_open_virtual_tokens_of_peft(method, family, task, tmp_path):
         (PTuningV2(3, layers=(1,)), "bert", "tag", r"in peft every layer has a prefix, and here the layers \(1,\)"),
         (PTuning("[P] {text} [P]"), "gpt2", "language", "peft has pseudo tokens in front alone, and the template is"),
         (PTuning("[P] {text}", joint=True), "gpt2", "language", r"the model was trained too \(joint=True\)"),
+        (PrefixTuning(3), "qwen2", "sliding", "the prefix of Qwen2ForCausalLM leaves the window of attention"),
         (PTuning("[P] {text}"), "bert", "classify", "the head of BertForSequenceClassification would read the virt"),
     ],
 )
 def test_what_peft_would_compute_otherwise_is_refused(method, family, task, message, tmp_path):
+    model = base(family, task.replace("sliding", "language"))
+    if task == "sliding":
+        model.config.layer_types = ["full_attention", "sliding_attention"]
     with pytest.raises(ValueError, match=message):
-        to_peft(replace(method).attach(base(family, task)), tmp_path / "ours")
+        to_peft(replace(method).attach(model), tmp_path / "ours")
     assert not (tmp_path / "ours").exists()
 
 
 def test_a_table_that_does_not_fit(tmp_path):
     to_peft(PrefixTuning(3).attach(base("gpt2", "language")), tmp_path / "ours")
     save_file({"prompt_embeddings": torch.zeros(3, 7)}, tmp_path / "ours" / "adapter_model.safetensors")
-    with pytest.raises(ValueError, match=r"prompt_embeddings is \(3, 7\), which does not fit 2 layers of 4 heads"):
+    with pytest.raises(ValueError, match=r"prompt_embeddings is \(3, 7\), but 3 virtual tokens of .* are \(3, 128\)"):
         from_peft(base("gpt2", "language"), tmp_path / "ours")
     save_file({"other": torch.zeros(3, 7)}, tmp_path / "ours" / "adapter_model.safetensors")
-    with pytest.raises(ValueError, match="the file has no 'prompt_embeddings', but other"):
+    with pytest.raises(ValueError, match=r"prompt_embeddings is \(0,\), but 3 virtual tokens of .* are \(3, 128\)"):
         from_peft(base("gpt2", "language"), tmp_path / "ours")
+
+
+@pytest.mark.parametrize(
+    "method, name, tensor, message",
+    [
+        (LoRA(2), "lora_B", torch.tensor(1.0), r"q_proj is a map of .* the file has A \(2, 32\) and B \(\) for it"),
+        (LoRA(2), "lora_A", torch.tensor(1.0), r"q_proj is a map of .* the file has A \(\) and B \(32, 2\) for it"),
+        (LoRA(2), "lora_A", torch.full((2, 32), float("nan")), "q.*A is torch.float32 in .*, and not all of it is"),
+        (PromptTuning(4), "prompt", torch.tensor(1.0), r"prompt_embeddings is \(\), but 4 virtual .* are \(4, 32\)"),
+        (PromptTuning(4), "prompt", torch.ones(5, 32), r"prompt_embeddings is \(5, 32\), but 4 virtual tokens"),
+        (PrefixTuning(4), "prompt", torch.ones(4, 63), r"prompt_embeddings is \(4, 63\), but 4 virtual .* \(4, 64\)"),
+    ],
+)
+def test_tensors_that_are_made_up(method, name, tensor, message, tmp_path):
+    to_peft(replace(method).attach(base("llama", "language")), tmp_path / "ours")
+    file = tmp_path / "ours" / "adapter_model.safetensors"
+    tensors = load_file(file)
+    key = next(key for key in tensors if name in key)
+    save_file(tensors | {key: tensor}, file)
+    refused(tmp_path / "ours", message)
+
+
+@pytest.mark.parametrize(
+    "length, message", [(2, r"\(4, 32\), but 2 virtual"), ("4", "length is '4'"), (None, "length is No")]
+)
+def test_a_prompt_is_not_cut_in_silence(length, message, tmp_path):
+    to_peft(PromptTuning(4).attach(base("gpt2", "language")), tmp_path / "ours")
+    change_config(tmp_path / "ours", "num_virtual_tokens", length)
+    refused(tmp_path / "ours", message, family="gpt2")
+
+
+def test_the_number_of_heads_is_that_of_the_model(tmp_path):
+    model = PrefixTuning(3, hidden=0).attach(base("llama", "language"))
+    move(model)
+    to_peft(model, tmp_path / "ours")
+    for heads in ("4", -1, 1.0):
+        change_config(tmp_path / "ours", "num_attention_heads", heads)
+        assert torch.equal(
+            logits(from_peft(base("llama", "language"), tmp_path / "ours"), "language"), logits(model, "language")
+        )

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
@@ -66,7 +65,8 @@ def read_json(file: Path) -> dict:
 
 def read_bytes(file: Path, most: int) -> bytes:
     with _told(f"{file} cannot be read"):
-        _tidy(file.parent)
+        if not file.parent.exists():
+            _tidy(file.parent)
         if not file.is_file():
             hint = "save writes such a folder, and to_peft one for from_peft"
             if file.with_suffix(".bin").is_file():
@@ -87,11 +87,10 @@ def place_for(folder: str | Path, names: set[str]) -> Path:
     if Path.cwd().is_relative_to(folder):
         raise ValueError(f"{folder} is where this program works, and would be replaced: name a folder inside it")
     with _told(f"nothing can be kept in {folder}"):
-        if folder.exists() and not folder.is_dir():
-            raise NotADirectoryError(f"{folder} is a file, so there can be no such folder: name another")
-        there = next(path for path in folder.parents if path.exists())  # what is replaced is written beside the old
+        there = next(path for path in (folder, *folder.parents) if path.exists())
         if not there.is_dir():
             raise NotADirectoryError(f"{there} is a file, so there can be no folder {folder}: name another")
+        there = there.parent if there == folder else there  # what is replaced is written beside the old
         if not os.access(there, os.W_OK | os.X_OK):
             raise PermissionError(f"{there} cannot be written, so nothing can be kept in {folder}: name another folder")
         os.rmdir(tempfile.mkdtemp(dir=there))  # not all that forbids it shows in the permissions
@@ -107,9 +106,9 @@ def write_folder(folder: str | Path, files: dict[str, bytes]) -> Path:
     with _told(f"nothing was saved in {folder}, where all is as it was"):
         folder.parent.mkdir(parents=True, exist_ok=True)
         _tidy(folder)
-        hidden = f".{folder.name[:100]}-{os.getpid()}-"
+        hidden = f".{folder.name[:40]}-{os.getpid()}-"
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=hidden, ignore_cleanup_errors=True) as beside:
-            new = Path(beside, "new")
+            new = Path(beside, ".new")
             new.mkdir()
             if (folder / README).is_file():
                 files = {README: (folder / README).read_bytes()} | files
@@ -124,7 +123,7 @@ def write_folder(folder: str | Path, files: dict[str, bytes]) -> Path:
 
 def _put(new: Path, folder: Path) -> None:
     """Linux can exchange two folders in one step. Elsewhere the name is empty between two, and `_tidy` cares for it."""
-    old = new.with_name("old")
+    old = new.with_name(folder.name)
     try:
         new.rename(folder)
     except OSError:  # one has the name already, perhaps since this moment, from another process
@@ -149,12 +148,17 @@ def _to_disk(path: Path) -> None:
 
 def _tidy(folder: Path) -> None:
     """Remove what a killed process left beside a folder, and give the old one its name back if that is empty."""
-    for hidden in folder.parent.glob(".*-*-*"):
+    for hidden in folder.parent.glob(".*-*-*") if os.name == "posix" else ():
         name, process, _ = hidden.name.rsplit("-", 2)
-        if name == f".{folder.name[:100]}" and process.isdigit() and not psutil.pid_exists(int(process)):
-            if (hidden / "old").exists() and not folder.exists():
-                (hidden / "old").rename(folder)
-            shutil.rmtree(hidden, ignore_errors=True)
+        if name == f".{folder.name[:40]}" and process.isdigit():
+            try:
+                os.kill(int(process), 0)  # no signal: it only asks whether the process runs
+            except (PermissionError, OverflowError):  # it runs, for another user; it can be none
+                continue
+            except ProcessLookupError:
+                if (hidden / folder.name).exists() and not folder.exists():
+                    (hidden / folder.name).rename(folder)
+                shutil.rmtree(hidden, ignore_errors=True)
 
 
 @contextmanager
