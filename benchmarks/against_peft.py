@@ -4,6 +4,7 @@ Random weights in the shapes of GPT-2, BERT, T5 and Llama. The three take turns 
 last, on one thread and by the processor's clock: so whatever else the machine does hits all of them alike. What is
 compared is the median over the rounds of ours / theirs; the interval holds 95% of the medians of such rounds, drawn
 anew from those that were measured. An interval around 1 means that no difference was seen.
+T5 has no prefix here: peft's stands in the decoder alone, ours in all three kinds of attention.
 """
 
 import argparse
