@@ -1,6 +1,6 @@
 from collections import UserDict
 from copy import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from families import LANGUAGE_MODELS, SIZES, batch, tiny
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import BertForQuestionAnswering, get_linear_schedule_with_warmup
 
@@ -338,22 +338,26 @@ class TestWhatAMethodAddedTakesPart:
         assert moved in ([], [1])
 
     def test_a_module_that_the_model_never_calls(self):
+        @dataclass
         class Idle(Method):
             def insert(self, model):
                 self.add(model, "idle", torch.nn.Linear(2, 2))
 
-        idle = __import__("dataclasses").dataclass(Idle)()
         with pytest.raises(ValueError, match="added has no part in the loss"):
-            fit(idle.attach(tiny("bert", "classify")), CLASSIFY, steps=5, lr=0.01)
-        idle = type(idle)()
+            fit(Idle().attach(tiny("bert", "classify")), CLASSIFY, steps=5, lr=0.01)
         with pytest.raises(ValueError, match='each batch needs "labels", and what is trained a part in it'):
-            fit(idle.attach(tiny("gpt2")), [batch()], steps=5, lr=0.01)  # here there is no head either
+            fit(Idle().attach(tiny("gpt2")), [batch()], steps=5, lr=0.01)  # here there is no head either
 
     def test_a_head_of_zeros_lets_nothing_through_at_first(self):
         model = classifier()
         torch.nn.init.zeros_(model.classifier.weight)
         assert len(fit(model, CLASSIFY, steps=3, lr=0.01)) == 3
         assert any(parameter.any() for name, parameter in trainable(model).items() if name.endswith(".B"))
+
+    def test_a_loss_of_zero_has_no_gradient(self):
+        model, learned = classifier(), [CLASSIFY[0] | {"labels": torch.zeros(3, dtype=torch.long)}]
+        model.classifier.bias.data[0] = 1e4
+        assert list(fit(model, learned, steps=3, lr=0.01).loss) == [0, 0, 0]
 
     def test_what_somebody_froze_by_hand_need_not(self):
         model = classifier()
@@ -439,6 +443,13 @@ class TestEvaluate:
             with pytest.raises(ValueError, match="no share of right labels, so give a metric"):
                 evaluate(each, [given])
             assert evaluate(each, [given], lambda output, batch: output.loss) > 0
+
+    def test_logits_of_virtual_tokens_belong_to_no_label(self):
+        model = get_peft_model(tiny("gpt2"), PromptTuningConfig(num_virtual_tokens=4, task_type="CAUSAL_LM"))
+        with pytest.raises(
+            ValueError, match=r"labels \(3, 7\) .* logits \(3, 11, 64\): no share of right labels, so g"
+        ):
+            evaluate(model, [batch()])
 
     def test_no_label_counts(self):
         ignored = [each | {"labels": torch.full((3,), -100)} for each in CLASSIFY]
