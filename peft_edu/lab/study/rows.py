@@ -81,8 +81,7 @@ ROWS: dict[str, dict[str, Row]] = {
     },
 }
 
-# Prompt tuning on models of seven widths, and on a small and the largest one a long prompt, and other starts than words
-# that are common.
+# Prompt tuning on models of seven widths; on a small and on the largest one also a long prompt, and other starts.
 LADDER = tuple(f"w{width}-seed{seed}" for width in (24, 32, 40, 48, 64, 80, 128) for seed in (0, 1))
 PROMPTED = {"full": Row(FullFineTuning()), **{f"p={p}": Row(PromptTuning(p)) for p in (1, 5, 20)}}
 STARTED = {
@@ -158,7 +157,6 @@ METHODS: dict[str, Method] = {
     "prefix": PTuningV2(8),
     "prompt": PromptTuning(20),
 }
-IN_DECODER = {"prefix": PrefixTuning(8, hidden=0)}
 TEMPLATES = {  # of P-tuning, where one word answers
     REVIEWS: "[P] [P] [P] {text} [P] [P] [P] [MASK] [P] [P] [P]",
     TOPICS: "[P] [P] [P] {text} [P] [P] [P] [MASK] [P] [P] [P]",
@@ -169,7 +167,7 @@ TEMPLATES = {  # of P-tuning, where one word answers
 ROWS["methods"] = {}
 for problem in (REVIEWS, TOPICS, PAIRS, FACTS, OWNERS, ASPECTS, TABLES, SUMMARIES, RESTAURANTS):
     asked = {"P-tuning": PTuning(TEMPLATES[problem])} if problem in TEMPLATES else {}
-    methods = METHODS | (IN_DECODER if problem.backbone == "tiny-gpt2" else {}) | asked
+    methods = METHODS | ({"prefix": PrefixTuning(8, hidden=0)} if problem.backbone == "tiny-gpt2" else {}) | asked
     ROWS["methods"] |= compared(problem, methods, relation="birthplace" if problem is FACTS else "")
 
 # How wide a range of rates works, and what few examples are worth: on reviews.
