@@ -390,6 +390,14 @@ class TestTheBaseIsKnownAgain:
             load(other, folder)
         assert attached(other) is None
 
+    @pytest.mark.parametrize("which", range(6))
+    def test_each_number_of_the_sample_counts(self, folder, which):
+        weights = json.loads((folder / "recipe.json").read_text())["weights"]
+        name = sorted(weights)[which]
+        weights[name][0] *= 1.0001
+        edit(folder, weights=weights)
+        refused(folder, f"trained on other weights: the last row of {name} goes up to")
+
     @pytest.mark.parametrize("saved, here", [("float64", "bfloat16"), ("bfloat16", "float32"), ("float16", "float64")])
     def test_the_same_weights_are_known_in_another_precision(self, saved, here, tmp_path):
         saved, here = getattr(torch, saved), getattr(torch, here)
@@ -571,6 +579,15 @@ class TestKilled:
         monkeypatch.setattr(Path, "rename", watched)
         save(learned(method=LoRA(rank=2)), folder)
         assert all(seen) and attached(load(tiny("gpt2", "classify"), folder)) == LoRA(rank=2)
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="it looks up names in /proc")
+    def test_files_are_on_the_disk_before_they_have_their_name(self, folder, monkeypatch):
+        synced = []
+        monkeypatch.setattr(
+            os, "fsync", lambda opened: synced.append(Path(os.readlink(f"/proc/self/fd/{opened}")).name)
+        )
+        save(learned(), folder)
+        assert synced == ["recipe.json", "learned.safetensors", ".new", folder.parent.name]
 
     def test_several_may_save_under_one_name(self, tmp_path):
         errors = []

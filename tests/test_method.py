@@ -241,13 +241,14 @@ def test_an_interrupted_detach_can_be_called_again(after):
     method = LoRA()
     method.attach(model)
     nn.init.ones_(model.score.weight)
-    interrupts = [KeyboardInterrupt]
+    interrupts, undo = [KeyboardInterrupt], method._undo[after]
 
     def interrupt():
         if interrupts:
             raise interrupts.pop()
+        undo()
 
-    method._undo.insert(after, interrupt)
+    method._undo[after] = interrupt
     with pytest.raises(KeyboardInterrupt):
         method.detach()
     assert attached(model) is method
