@@ -1,6 +1,6 @@
 """Drawings to scale: what a method puts beside a weight, behind a sub-layer, in front of a text."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 import numpy as np
@@ -58,13 +58,7 @@ def bottleneck(size: int, width: int, title: str) -> Figure:
 
 @style.styled
 def virtual_tokens(
-    length: int,
-    text: int,
-    depth: int,
-    title: str,
-    masses: Mapping[str, Seeds] = {},
-    deep: bool = True,
-    layers: Collection[int] | None = None,
+    length: int, text: int, depth: int, title: str, masses: Mapping[str, Seeds] = {}, deep=True, layers: tuple = ()
 ) -> Figure:
     """What every layer attends to: virtual tokens (teal) before the text's own (white), to scale.
 
@@ -80,7 +74,7 @@ def virtual_tokens(
         shared = {"linewidth": min(0.8, cell / 4), "edgecolor": style.MUTED}
         trained = deep or layer == 0
         face = style.VIRTUAL if trained else style.PAPER  # else it is what the layer below makes of it
-        if layers is None or layer in layers:
+        if not layers or layer in layers:
             axes.add_patch(Rectangle((left, y), cell * length, height, facecolor=face, edgecolor=style.VIRTUAL))
         for i in range(length, length + text):
             axes.add_patch(Rectangle((left + cell * i, y), cell, height, facecolor=style.PAPER, **shared))

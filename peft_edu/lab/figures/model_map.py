@@ -102,8 +102,7 @@ def _column(boxes: dict[str, list[Rectangle]], part: Part, x: float, width: floa
         y -= height
         role = "virtual tokens" if slab.virtual else "trained task head" if part.kind == "head" else "trained"
         if slab.trained:
-            own = "trained" if slab.beside else role
-            boxes[own].append(Rectangle((x, y), width, height))
+            boxes["trained" if slab.beside else role].append(Rectangle((x, y), width, height))
             hatch(y + height)
             run = y
         else:
@@ -139,8 +138,8 @@ def _legend(axes, boxes: dict[str, list[Rectangle]], note: str) -> None:
     x = _LEFT
     for role, look in _LOOKS.items():
         if boxes[role] and role != "hatched":
-            hatch = "////" if role == "frozen" else None
-            axes.add_patch(Rectangle((x, 18), 16, 12, linewidth=0.5, hatch=hatch, **look))
+            look = style.FROZEN_BOX if role == "frozen" else look
+            axes.add_patch(Rectangle((x, 18), 16, 12, linewidth=0.5, **look))
             axes.text(x + 22, 24, role, va="center", size=9)
             x += 42 + 7 * len(role)
     axes.text(_RIGHT, 24, note, ha="right", va="center", size=8.5, color=style.MUTED)

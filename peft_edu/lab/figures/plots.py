@@ -16,11 +16,7 @@ from peft_edu.lab.figures.seeds import Seeds
 
 @style.styled
 def learning_curves(
-    curves: Mapping[str, Sequence[float]],
-    title: str,
-    ylabel: str = "training loss",
-    steps: int = 1,
-    height: float = style.HEIGHT,
+    curves: Mapping[str, Sequence[float]], title: str, ylabel="training loss", steps: int = 1, height=style.HEIGHT
 ) -> Figure:
     """One line a run, step by step; each is the mean over the last steps, the noisy values lie faint behind it.
 
@@ -95,10 +91,7 @@ def bars(
     lowest: float = 0,
     left_out: Collection[str] = (),
 ) -> Figure:
-    """One bar a setting, its height the mean, with each seed as a dot; hatched, if it is left out of a choice.
-
-    The paper's figures stand beside, hollow.
-    """
+    """One bar a setting, hatched if it is left out, its height the mean, each seed a dot. The paper's are hollow."""
     figure, (ours, *theirs) = style.panels(title, *([2, [1.6, 1]] if paper else [1]))
     for i, (name, seeds) in enumerate(values.items()):
         look = style.FROZEN_BOX if name in left_out else {"color": style.TRAINED, "alpha": 0.85}

@@ -16,9 +16,8 @@ def pretraining_figure(log: pd.DataFrame, title: str = "") -> Figure:
     """
     if missing := [name for name in ("seed", "tokens", "held_out_loss") if name not in getattr(log, "columns", ())]:
         raise ValueError(f"the log has no column {missing[0]!r}: expected a table as pretraining_log(name) gives it")
-    run = log[log.seed == log.seed.iloc[0]]
-    first, last = run.held_out_loss.iloc[[0, -1]]
-    title = title or f"{run.tokens.max() / 1e6:.0f} million tokens: the loss goes from {first:.2f} to {last:.2f} nats"
+    first, last = log[log.seed == log.seed.iloc[0]].held_out_loss.iloc[[0, -1]]
+    title = title or f"{log.tokens.max() / 1e6:.0f} million tokens: the loss goes from {first:.2f} to {last:.2f} nats"
     figure, (left, right) = style.panels(title, 2, [1, 1.9])
     probes = [column for column in log if column not in NOT_PROBES]
     for again, (_, run) in enumerate(log.groupby("seed")):

@@ -68,9 +68,7 @@ def describe(found: list[Part]) -> str:
     return "Model map. " + "; ".join(f"{_span(names)}: {state}" for state, names in runs) + "."
 
 
-def _block(
-    model: PreTrainedModel, block: nn.Module, number: int, maps: dict, added: set, seen: set, shared: set
-) -> Part:
+def _block(model: PreTrainedModel, block: nn.Module, number: int, maps: dict, added: set, seen, shared) -> Part:
     """The linear maps, from the bottom up, each with what was put beside it; then the norms, and what else there is."""
     here = [each for module in block.modules() for each in maps.get(module, ())]
     ends = [each for each in here if each.role in ("output", "down")]

@@ -33,8 +33,7 @@ class Card:
     def __init__(self, title: str, controls: Mapping[str, widgets.Widget], trainer: TrainButton | None = None):
         self.controls, self.trainer = dict(controls), trainer
         self.result, self.image = widgets.HTML(), reserved_image(self.inches)
-        self._measured: dict[Hashable, object] = {}
-        self._drawn: dict[Hashable, bytes] = {}
+        self._measured, self._drawn = {}, {}  # by state: each is measured and drawn once
         row = [*self.controls.values(), *(trainer.buttons if trainer else ())]
         rest = [trainer.progress, trainer.status, trainer.image] if trainer else []
         heading = widgets.HTML(f"<b>{html.escape(str(title))}</b>")
@@ -52,7 +51,6 @@ class Card:
         return self.draw(self._numbers(self.state()))
 
     def _numbers(self, state: Hashable):
-        """Each state is measured once."""
         if state not in self._measured:
             self._measured[state] = self.measure(state)
         return self._measured[state]

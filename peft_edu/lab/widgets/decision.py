@@ -18,7 +18,7 @@ from peft_edu.lab.measure.cost import readable
 from peft_edu.lab.widgets.card import Card
 from peft_edu.lab.widgets.controls import WholeNumber, html_table, plural
 
-ByTask = Mapping[str, Mapping[str, Seeds]]  # for each task, and in it for each method
+Scores = Mapping[str, Seeds]  # for each method
 CLOSE = 2.0  # points: a method this near to the best does as well, for a choice between three seeds
 SLOWER = 1.03  # times the base model's operations: so little more is let pass
 
@@ -48,12 +48,7 @@ class Verdict:
 
 
 def judge(
-    validation: Mapping[str, Seeds],
-    test: Mapping[str, Seeds],
-    costs: Mapping[str, Cost],
-    tasks: int = 1,
-    room: int | None = None,
-    slower: bool = True,
+    validation: Scores, test: Scores, costs: Mapping[str, Cost], tasks: int = 1, room: int | None = None, slower=True
 ) -> list[Verdict]:
     """All methods, first those that are possible, from the fewest bytes on; then the others, from the best score on.
 
@@ -86,7 +81,7 @@ class DecisionCard(Card):
 
     ROOM = {"any": None, "1 MB": 10**6, "10 MB": 10**7, "100 MB": 10**8}
 
-    def __init__(self, validation: ByTask, test: ByTask, costs: Mapping[str, Cost]):
+    def __init__(self, validation: Mapping[str, Scores], test: Mapping[str, Scores], costs: Mapping[str, Cost]):
         if not isinstance(validation, Mapping) or not validation:
             raise ValueError(f"validation is {validation!r}, but must be a dict: for each task the scores by method")
         for task, scores in validation.items():

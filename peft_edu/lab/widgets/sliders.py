@@ -98,8 +98,8 @@ class SizeCard(Card):
 
     def alt(self, numbers) -> str:
         setting, (here, there), *more = numbers
-        picture = self.says(setting, *more)
-        return f"{picture} {here.trainable:,} trained parameters here, {there.trainable:,} in {there.name}."
+        sizes = f"{here.trainable:,} trained parameters here, {there.trainable:,} in {there.name}."
+        return f"{self.says(setting, *more)} {sizes}"
 
 
 class RankCard(SizeCard):

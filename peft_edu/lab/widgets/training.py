@@ -20,8 +20,7 @@ class TrainButton:
     """A train and a stop button: training runs in a thread, so that the page stays alive, and its curve grows.
 
     `train(on_step)` trains, hands each step and loss to `on_step`, ends when that gives True, and returns what to say;
-    then `after()` is called.
-    The curves of the last three runs stay, to compare. Stopped or failed, what was reached stays on the page.
+    then `after()` is called. The last three curves stay, to compare. Stopped or failed, what was reached stays too.
     """
 
     def __init__(
