@@ -171,7 +171,7 @@ def test_nobody_there_no_name_and_a_dead_proxy_are_told(monkeypatch):
 def model_hub(tmp_path):
     """A hub with one small model; `slow` may change how the weights are sent."""
     folder = save_model(tmp_path / "served", "gpt2")
-    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    files = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}  # config.json comes first
     how = {"weights": reply}
 
     def answer(request):
