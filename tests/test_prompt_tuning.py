@@ -136,6 +136,15 @@ def test_in_front_and_behind(pads):
     assert torch.equal(behind(whole, 2, leading_pads(mask)), text)
 
 
+def test_one_row_is_padded_and_another_is_not():
+    mask = torch.tensor([[0, 0, 1], [1, 1, 1]])
+    text = torch.tensor([[1, 2, 3], [4, 5, 6]])
+    whole = in_front(torch.tensor([[-1], [-2]]), text, leading_pads(mask))
+    assert whole.tolist() == [[1, 2, -1, 3], [-2, 4, 5, 6]]
+    assert torch.equal(behind(whole, 1, leading_pads(mask)), text)
+    assert leading_pads(torch.ones(2, 3)) is None
+
+
 def test_vocabulary_rows_without_repetition():
     method, model = prompted(length=20)
     words = model.get_input_embeddings().weight
