@@ -10,6 +10,7 @@ from lab_models import VOCABULARY, save_model
 
 from peft_edu import LoRA, attached, load
 from peft_edu.lab import backbone
+from peft_edu.lab.tasks.encode import Batches
 from peft_edu.lab.tasks.task import Task
 from peft_edu.storage.folder import place_for
 from peft_edu.train.__main__ import field, main
@@ -221,7 +222,7 @@ def test_an_interrupt_keeps_what_was_learned_so_far(command, learned, monkeypatc
     assert learned() == LoRA()
 
 
-@pytest.mark.parametrize("where", [(Task, "batches"), (torch.nn.Module, "train")])
+@pytest.mark.parametrize("where", [(Task, "batches"), (Batches, "__iter__")])
 def test_an_interrupt_before_the_first_step_keeps_nothing(where, command, monkeypatch, tmp_path):
     def press_stop(*_, **__):
         raise KeyboardInterrupt

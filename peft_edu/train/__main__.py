@@ -29,12 +29,11 @@ def run(options: Namespace) -> None:
     if options.out is not None:
         place_for(options.out, {RECIPE, LEARNED})  # an hour of training is too late to learn that it cannot be kept
     fields = dict(options.fields)
-    init = {name: fields.pop(name) for name in ("init",) if name in fields}
-    method = make_method(options.method, fields, "the command line")
+    method = make_method(options.method, {name: fields[name] for name in fields if name != "init"}, "the command line")
     data = task(options.task).asked_by(options).asked_by(method)  # with the template that one of them has
     model, tokenizer = backbone(options.backbone, **data.head)
-    if init:  # words, which the model's tokenizer reads
-        method = make_method(options.method, fields | init | {"tokenizer": tokenizer}, "the command line")
+    if "init" in fields:  # words, which the model's tokenizer reads
+        method = make_method(options.method, fields | {"tokenizer": tokenizer}, "the command line")
     whole_number("max-tokens", options.max_tokens)
     tokenizer.model_max_length = min(tokenizer.model_max_length, options.max_tokens)  # a prompt needs room as well
     seed(options.seed)
