@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 from transformers import PreTrainedModel
 
 from peft_edu.anatomy import LinearMap, linear_maps
@@ -33,17 +32,20 @@ class LowRankUpdate(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.dropout(x) @ self.A.T @ (self.scale * self.B.T)  # (..., in) -> (..., r) -> (..., out)
 
-    def add_to(self, module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
-        """The forward hook of the module that holds W, alone or as some rows of a fused map."""
-        update, width = self(*inputs), output.shape[-1]
-        if update.shape[-1] < width:  # zeros for the rows of the other maps
-            update = pad(update, (self.rows.start, width - self.rows.stop))
-        return output + update  # not in place: somebody else's hook may have kept W x
-
     @property
     def weight(self) -> Tensor:
         """The learned change of W, (out, in)."""
         return self.scale * self.B @ self.A
+
+
+def add_updates(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+    """The forward hook of a module that holds one W, or several as its rows: each W x gets its (alpha / r) B A x."""
+    changes, row, width = [], 0, output.shape[-1]
+    for update in (child for child in module.children() if isinstance(child, LowRankUpdate)):
+        changes += [output.new_zeros(*output.shape[:-1], update.rows.start - row), update(*inputs)]
+        row = update.rows.stop
+    changes = [each for each in (*changes, output.new_zeros(*output.shape[:-1], width - row)) if each.shape[-1]]
+    return output + (torch.cat(changes, -1) if changes[1:] else changes[0])  # not in place: a hook may have kept W x
 
 
 @dataclass
@@ -83,7 +85,8 @@ class LoRA(Method):
     def _put_beside(self) -> None:
         for target, update in self.updates:
             self.add(target.module, f"lora_{target.role}", update)
-            self.hook(target.module.register_forward_hook(update.add_to))
+        for module in dict.fromkeys(target.module for target, _ in self.updates):
+            self.hook(module.register_forward_hook(add_updates))
 
     @torch.no_grad()
     def merge(self) -> PreTrainedModel:
@@ -103,10 +106,8 @@ class LoRA(Method):
             raise RuntimeError(f"{self} is not merged")
         model, base = self._base_weights
         for (target, update), weight in zip(self.updates, base, strict=True):
-            now, known = (
-                target.weight,
-                (weight + update.weight, weight),
-            )  # the latter after a merge that was interrupted
+            now = target.weight
+            known = (weight + update.weight, weight)  # the latter after a merge that was interrupted
             if not any(torch.allclose(now, each.to(now), rtol=0, atol=0, equal_nan=True) for each in known):
                 what = f"{target.name}'s {target.role} map has changed since {self} was merged"
                 raise RuntimeError(f"{what}, which would be lost: what was merged later is unmerged first")
