@@ -10,7 +10,7 @@ from peft_edu.adapter import Adapter
 from peft_edu.freezing import BitFit, FullFineTuning, HeadOnly, TopBlocks
 from peft_edu.lora import LoRA
 from peft_edu.method import attached, trainable
-from peft_edu.p_tuning import PTuning, template_ids
+from peft_edu.p_tuning import PTuning, template_ids, template_text
 from peft_edu.p_tuning_v2 import PTuningV2
 from peft_edu.prefix_tuning import PrefixTuning
 from peft_edu.prompt_tuning import PromptTuning
@@ -38,6 +38,7 @@ __all__ = [
     "save",
     "seed",
     "template_ids",
+    "template_text",
     "to_peft",
     "trainable",
 ]

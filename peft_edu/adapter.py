@@ -49,6 +49,8 @@ class Adapter(Method):
     own_norm: a LayerNorm before W_down (Bapna & Firat 2019, https://arxiv.org/abs/1909.08478; LoRA's "adapter-L").
     init_std: of the truncated normal start; the authors' code has 1e-3, the paper names 1e-2.
     blocks: which blocks get adapters, counted from 0 at the bottom (default: all).
+
+    >>> model = Adapter(bottleneck=8, placement="pfeiffer").attach(backbone("tiny-bert")[0])
     """
 
     bottleneck: int = 64

@@ -37,7 +37,10 @@ class HeadOnly(Method):
 
 @dataclass
 class TopBlocks(Method):
-    """Train the last n blocks, and the head. In T5 the decoder's blocks lie above the encoder's."""
+    """Train the last n blocks, and the head. In T5 the decoder's blocks lie above the encoder's.
+
+    >>> model = TopBlocks(1).attach(backbone("tiny-bert", head="classify")[0])
+    """
 
     n: int
 

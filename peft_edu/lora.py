@@ -54,6 +54,10 @@ class LoRA(Method):
 
     The default is the paper's choice. A fused map counts as the several maps that it is: GPT-2's query and value each
     get an A and a B of their own, as in the authors' loralib; HF peft puts one pair over all of c_attn.
+
+    >>> model, tokenizer = backbone("tiny-bert", head="classify")
+    >>> count(LoRA(rank=4).attach(model))
+    8,450 of 979,842 parameters are trained (0.8624%), 258 of them in the task head
     """
 
     rank: int = 8

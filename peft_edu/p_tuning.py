@@ -30,6 +30,9 @@ def template_ids(template: str, tokenizer: PreTrainedTokenizerBase, row: dict[st
 
     A tokenizer without a mask belongs to a model that writes from left to right: its text ends before [MASK], where the
     answer comes, and the words behind are left out.
+
+    >>> template_ids("[P] {who} works at [MASK] .", backbone("tiny-bert")[1], {"who": "Anna"})[:2]
+    [2, -1]
     """
     check_template(template)
     if not callable(tokenizer) or not isinstance(row, Mapping):
@@ -66,7 +69,7 @@ def check_template(template: object) -> None:
         raise ValueError(f"{template!r} has a brace at {brace[0]!r} that is no {{field}}, a name alone in braces")
 
 
-def decode(ids: Iterable[int], tokenizer: PreTrainedTokenizerBase) -> str:
+def template_text(ids: Iterable[int], tokenizer: PreTrainedTokenizerBase) -> str:
     """The text of token ids, each pseudo token as [P]: `tokenizer.decode` itself knows no ids below 0."""
     runs = groupby(map(int, ids), key=lambda each: each < 0)
     texts = (" ".join(PSEUDO for _ in run) if low else tokenizer.decode(list(run)).strip() for low, run in runs)
@@ -127,6 +130,8 @@ class PTuning(Method):
     encoder: "lstm" and "mlp" as in the authors' code, or "none": free embeddings, which start as tokens do. `save`
         keeps the embeddings alone, so what is loaded has encoder="none".
     joint: train the whole model too, as the paper does for SuperGLUE; for facts it is frozen.
+
+    >>> model = PTuning("[P] [P] {subject} [P] [MASK] .", encoder="mlp").attach(backbone("tiny-bert")[0])
     """
 
     template: str = "[P] [P] [P] {subject} [P] [P] [P] [MASK] [P] [P] [P]"

@@ -18,6 +18,9 @@ from peft_edu.prefix_tuning import PrefixTuning
 class PTuningV2(PrefixTuning):
     """Deep prompts of `length` positions. The head is that of the model: AutoModelForSequenceClassification, or
     AutoModelForTokenClassification to tag. The fields are those of PrefixTuning, `layers` and `dropout` with them.
+
+    >>> model, tokenizer = backbone("tiny-bert", head="tag", labels=["O", "PRAISED", "BLAMED"])
+    >>> model = PTuningV2(length=8, layers=(2, 3)).attach(model)
     """
 
     length: int = 20

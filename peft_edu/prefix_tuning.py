@@ -54,14 +54,16 @@ class Trunk(nn.Module):
 class MLPPrefix(Prefix):
     """The prefix of one layer as an MLP gives it: the shared trunk, then a linear map of this layer's own."""
 
-    def __init__(self, trunk: Trunk, heads: int, width: int, dropout: float = 0.0):
+    def __init__(self, trunk: Trunk, first: bool, heads: int, width: int, dropout: float = 0.0):
         nn.Module.__init__(self)  # not Prefix's: here the keys and values are no parameter
-        self.trunk, self.heads, self.dropout = trunk, heads, nn.Dropout(dropout)
+        self.shared, self.heads, self.dropout = (trunk,), heads, nn.Dropout(dropout)
+        if first:  # the model holds the trunk once: transformers refuses to save what stands in it twice
+            self.trunk = trunk
         self.up = nn.Linear(trunk.down.out_features, 2 * heads * width)
 
     @property
     def keys_values(self) -> Tensor:
-        flat = self.up(self.trunk())  # (p, hidden) -> (p, 2 heads w)
+        flat = self.up(self.shared[0]())  # (p, hidden) -> (p, 2 heads w)
         return flat.view(len(flat), 2, self.heads, -1).transpose(0, 2).transpose(0, 1)  # -> (2, heads, p, w)
 
 
@@ -76,6 +78,9 @@ class PrefixTuning(Method):
     shift: whether the text's positions start at `length`, as in the authors' code and in HF peft, or at 0.
     layers: which layers get a prefix, counted from 0 at the bottom (default: all).
     dropout: on the prefix while training, each row of a batch on its own, as in P-tuning v2's code.
+
+    >>> model, tokenizer = backbone("tiny-gpt2")
+    >>> model = PrefixTuning(length=5, hidden=0, init="Good food.", tokenizer=tokenizer).attach(model)
     """
 
     length: int = 10
@@ -113,8 +118,8 @@ class PrefixTuning(Method):
         for kind in kinds:
             trunk = Trunk(self.length, model.config.hidden_size, self.hidden) if self.hidden else None
             for module in kind:
-                prefix = MLPPrefix(trunk, heads, width, self.dropout) if trunk else Prefix(next(starts), self.dropout)
-                self.add(module, "prefix", prefix)
+                made = trunk and MLPPrefix(trunk, module is kind[0], heads, width, self.dropout)
+                self.add(module, "prefix", made or Prefix(next(starts), self.dropout))
         if self.shift and positions(model) is not None:
             self.hook(positions(model).register_forward_pre_hook(self._shift, with_kwargs=True))
 

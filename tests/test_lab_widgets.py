@@ -384,6 +384,6 @@ def test_training_memory_is_weights_gradients_and_two_moments():
     memory = training_memory(total=1000, trainable=10)
     assert (memory.weights, memory.gradients, memory.moments, memory.optimizer) == (4000, 40, 80, 120)
     assert repr(memory) == "4 kB weights, 40 bytes gradients, 80 bytes moments"
-    assert [readable(n) for n in (999, 1.5e6, 2e9, 3.1e12)] == ["999 bytes", "1.5 MB", "2 GB", "3.1 TB"]
+    assert [readable(n) for n in (1, 999, 1.5e6, 2e9, 3.1e12)] == ["1 byte", "999 bytes", "1.5 MB", "2 GB", "3.1 TB"]
     assert Size("m", 10, 1000).row() == ("m", "10", "1%", "120 bytes", "12 kB")
     assert Size("t5-v1.1-xxl", 81_920, 11_135_332_352).row()[2] == "0.000736%"  # little, but not 0.00%

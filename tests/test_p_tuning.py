@@ -7,7 +7,7 @@ from families import SIZES, batch, tiny
 from peft_edu import PTuning, count, fit, load, save, template_ids, trainable
 from peft_edu.lab import backbone
 from peft_edu.method import attached
-from peft_edu.p_tuning import decode
+from peft_edu.p_tuning import template_text
 
 TEMPLATE = "[P] [P] {text} [P]"
 
@@ -200,8 +200,8 @@ def test_ids_with_pseudo_tokens_are_decoded(name, tokenizers):
     with pytest.raises(OverflowError):
         tokenizer.decode(ids)
     first, last = ("[CLS] ", " [SEP]") if name == "tiny-bert" else ("<|endoftext|> ", "")
-    assert decode(ids, tokenizer).lower() == f"{first}[p] [p] rosa balford [p]{last}".lower()
-    assert decode(tokenizer("a joy").input_ids, tokenizer) == tokenizer.decode(tokenizer("a joy").input_ids)
+    assert template_text(ids, tokenizer).lower() == f"{first}[p] [p] rosa balford [p]{last}".lower()
+    assert template_text(tokenizer("a joy").input_ids, tokenizer) == tokenizer.decode(tokenizer("a joy").input_ids)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from peft_edu.lab.models.architectures import architecture
 from peft_edu.lab.models.backbones import backbone, card, complete
 from peft_edu.lab.models.pretraining import ladder, pretraining_log
 from peft_edu.lab.study.recipe import NOTE
-from peft_edu.lab.study.results import averages, results, scores, stored
+from peft_edu.lab.study.results import averages, interval, results, scores, stored
 from peft_edu.lab.study.run import finetune, recipe
 from peft_edu.lab.tasks.metrics import score_texts
 from peft_edu.lab.tasks.task import task
@@ -51,6 +51,7 @@ __all__ = [
     "finetune",
     "forward_operations",
     "held_out",
+    "interval",
     "ladder",
     "language_loss",
     "loss_on_old_text",

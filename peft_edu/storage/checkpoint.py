@@ -54,7 +54,11 @@ def count(model: PreTrainedModel) -> Count:
 
 
 def save(model: PreTrainedModel, folder: str | Path) -> Path:
-    """Write the recipe of the attached method, and what it learned; what was trained beside it, too."""
+    """Write the recipe of the attached method, and what it learned; what was trained beside it, too.
+
+    >>> folder = save(LoRA(rank=4).attach(backbone("tiny-gpt2")[0]), "my-lora")
+    >>> model = load(backbone("tiny-gpt2")[0], "my-lora")
+    """
     model = unwrapped(model)
     method = attached(model)
     if method is None:

@@ -38,6 +38,11 @@ def fit(
     `batches` are dicts of tensors with "labels", gone through again and again. The rate rises over the share `warmup`
     of the steps, then falls to zero ("linear") or stays ("constant"). `on_step(step, loss)` may return True to stop.
     Stopped, by an interrupt or the end of a stream too, it returns the history so far. The model is left in eval().
+
+    >>> data, (model, tokenizer) = task("tables"), backbone("tiny-gpt2")
+    >>> history = fit(LoRA(rank=4).attach(model), data.batches(tokenizer, "train", size=4), steps=2, lr=1e-3)
+    >>> len(history)
+    2
     """
     inside, learned = _inside(model), list(trainable(model).values())
     if not learned:
@@ -130,6 +135,8 @@ def _run(model: nn.Module, batch: Batch) -> tuple[ModelOutput, Batch]:
         if ids is not None and batch.get("attention_mask", ids).shape[-1] != ids.shape[-1]:
             raise ValueError("the mask must be as long as the text")
         return model(**batch), batch
+    except torch.OutOfMemoryError:  # says for itself what was asked for
+        raise
     except (IndexError, RuntimeError, TypeError, ValueError) as error:
         told = ", ".join(f"{name} {tuple(each.shape)} {each.dtype}" for name, each in batch.items())
         raise ValueError(f"{type(model).__name__} cannot take this batch ({told}): {error}") from error

@@ -124,6 +124,6 @@ def readable(size: float) -> str:
     """Bytes as people say them."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if size < 1000:
-            return f"{size:.3g} {unit}"
+            return f"{size:.3g} {unit if size != 1 else unit.removesuffix('s')}"
         size /= 1000
     return f"{size:.3g} TB"

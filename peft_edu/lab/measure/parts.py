@@ -3,14 +3,14 @@
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations, takewhile
+from itertools import takewhile
 
 from torch import nn
 from transformers import PreTrainedModel
 
 from peft_edu.anatomy import LinearMap, blocks, head, linear_maps, sublayer_outputs
 from peft_edu.method import attached
-from peft_edu.prefix_tuning import Prefix
+from peft_edu.prefix_tuning import Prefix, Trunk
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def parts(model: PreTrainedModel) -> list[Part]:
         maps[each.module].append(each)
     added = set(attached(model).added if attached(model) else ())
     owned = [set(module.parameters()) for module in added]
-    shared = {parameter for a, b in combinations(owned, 2) for parameter in a & b}  # an MLP that makes all prefixes
+    shared = {p for module in model.modules() if isinstance(module, Trunk) for p in module.parameters()}
     stack = [_block(model, block, i, maps, added, seen, shared) for i, block in enumerate(blocks(model), start=1)]
     heads = [Part("head", "head", tuple(_owned(part, seen))) for part in head(model)]
     mine, first = set().union(*owned), next(blocks(model)[0].parameters())

@@ -41,7 +41,9 @@ def backbone(
     dtype: torch.dtype | None = None,
     seed: int = 0,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A model and its tokenizer: `model, tokenizer = backbone("tiny-gpt2")`.
+    """A model and its tokenizer.
+
+    >>> model, tokenizer = backbone("tiny-bert", head="classify", labels=["bad", "good"])
 
     `head`: None keeps the language-model head; "classify" and "tag" put a new classifier over the text or over each
     token, with `labels` a number (2) or the names. A folder that was saved with such a head keeps it: its rows are put

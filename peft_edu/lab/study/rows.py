@@ -77,7 +77,7 @@ ROWS: dict[str, dict[str, Row]] = {
         "full": Row(FullFineTuning(), head_lr=HEAD),
         **{f"deep p={p}": Row(PTuningV2(p), head_lr=HEAD, words=JUDGED) for p in (2, 8)},
         **{f"shallow p={p}": Row(PromptTuning(p), head_lr=HEAD, words=JUDGED) for p in (16, 64)},
-        **{f"shallow p={p}, normal": Row(PromptTuning(p), head_lr=HEAD) for p in (16, 64)},
+        **{f"shallow p={p}, common words": Row(PromptTuning(p), head_lr=HEAD) for p in (16, 64)},
     },
 }
 

@@ -27,7 +27,11 @@ STEERING = re.compile("[\0-\t\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # 
 
 
 def task(name: str | os.PathLike) -> "Task":
-    """A bundled task by name, or your own from a .jsonl, .csv or .tsv file, or from a folder with one file a split."""
+    """A bundled task by name, or your own from a .jsonl, .csv or .tsv file, or from a folder with one file a split.
+
+    >>> task("reviews").labels
+    ['negative', 'positive']
+    """
     if not isinstance(name, (str, os.PathLike)):
         raise TypeError(f"name is {name!r}, but must be a task's name or the path of a file or folder")
     names = bundled("tasks", "task.json")
