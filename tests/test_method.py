@@ -162,6 +162,14 @@ def test_detaching_brings_back_the_mode_of_every_module():
     assert [module.training for module in model.modules()] == before
 
 
+def test_detaching_leaves_no_gradient_on_the_base():
+    model = tiny("bert", "classify")
+    method = FullFineTuning()
+    method.attach(model)(**batch("classify")).loss.backward()
+    method.detach()
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
 def test_the_way_out_of_an_attached_method_is_told_and_leads_out():
     model = LoRA().attach(tiny("gpt2"))
     method = LoRA()  # in a notebook the old name is taken by now
