@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import accelerate
 import pytest
 import torch
-from families import tiny
+from families import batch, tiny
 from torch import nn
 
 from peft_edu import BitFit, FullFineTuning, HeadOnly, LoRA, PTuning, TopBlocks, count, load, save, trainable
