@@ -78,6 +78,7 @@ ROWS: dict[str, dict[str, Row]] = {
         **{f"deep p={p}": Row(PTuningV2(p), head_lr=HEAD, words=JUDGED) for p in (2, 8)},
         **{f"shallow p={p}": Row(PromptTuning(p), head_lr=HEAD, words=JUDGED) for p in (16, 64)},
         **{f"shallow p={p}, common words": Row(PromptTuning(p), head_lr=HEAD) for p in (16, 64)},
+        **{f"LoRA r={r}": Row(lora(r), head_lr=HEAD) for r in (1, 4, 16)},
     },
 }
 

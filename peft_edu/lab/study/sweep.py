@@ -1,4 +1,4 @@
-"""The sweeps behind the lessons' figures: every recipe, its steps and rate chosen on validation, with three seeds.
+"""The sweeps behind the lessons' figures: every recipe, its steps and rate chosen on validation, on 3 or 5 seeds.
 
 First every candidate is run with the first seed; then the two that did best on validation with the other seeds, so that
 no setting is chosen for one lucky seed. All runs are stored with what they reached on every split. Interrupted, a study
@@ -26,7 +26,8 @@ from peft_edu.lab.study.results import TRAINING
 from peft_edu.lab.study.rows import ROWS
 from peft_edu.lab.study.run import Run, finetune, problem_of
 
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1, 2, 3, 4)  # the first three, but all of them for a row on which a lesson's title rests:
+TITLED = {"aspects": ("LoRA r=1", "LoRA r=4", "LoRA r=16")}
 FINALISTS = {"deep": 1, "aspects": 1}  # how many of a row get the other seeds, if not 2
 QUICK = re.compile(r"w(64|80|128)-seed\d (full|p=20|p=100)$")  # on the larger rungs these arrive within 100 steps
 FACT_RATES = dict.fromkeys(("lstm", "mlp", "in front"), (1e-3, 3e-3)) | {"none": (1e-2, 1e-1), "joint": (3e-4, 1e-3)}
@@ -77,6 +78,7 @@ GRIDS = {  # for a row, or for all rows of a method: its rates, and its steps, i
     "aspects": {
         "HeadOnly": ((1e-2, 3e-2), (300,)),
         "FullFineTuning": ((5e-4, 1e-3), ()),
+        "LoRA": ((3e-3,), ()),  # what `methods` chose of three for r=8
         "PTuningV2": ((0.1,), (1200,)),
         "PromptTuning": ((3e-2, 0.1), (1200,)),
     },
@@ -109,7 +111,8 @@ def repeats(study: str, runs: pd.DataFrame) -> list[Point]:
     first = runs[(runs.split == "validation") & (runs.seed == SEEDS[0])]
     ranked = first.sort_values("value", ascending=False, kind="stable")
     finalists = ranked.groupby("row", sort=False).head(FINALISTS.get(study, 2))[["row", *TRAINING]]
-    return [(row, seed, lr, steps) for row, lr, steps in finalists.itertuples(index=False) for seed in SEEDS[1:]]
+    seeds = {row: SEEDS[1 : 5 if row in TITLED.get(study, ()) else 3] for row in finalists.row}
+    return [(row, seed, lr, steps) for row, lr, steps in finalists.itertuples(index=False) for seed in seeds[row]]
 
 
 def one(study: str, row: str, seed: int, lr: float, steps: int) -> list[dict]:
