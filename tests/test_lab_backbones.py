@@ -7,7 +7,14 @@ import pytest
 import torch
 from lab_models import random_model, save_model, word_tokenizer
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2ForSequenceClassification
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    RobertaConfig,
+    RobertaForMaskedLM,
+)
 
 from peft_edu.lab.models.backbones import backbone, card, complete
 
@@ -44,6 +51,18 @@ def test_a_folder_comes_as_it_was_stored(data):
     same, _ = backbone("toy-gpt2", dtype=torch.float32)
     assert model.dtype == torch.float32
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), same.parameters(), strict=True))
+
+
+def test_a_roberta_reads_fewer_tokens_than_its_table_has_rows(tmp_path):
+    """Its positions begin behind that of the padding token: a text as long as the table would run out of it."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    config = RobertaConfig(vocab_size=64, max_position_embeddings=40, pad_token_id=0, **sizes)
+    RobertaForMaskedLM(config).save_pretrained(tmp_path)
+    word_tokenizer().save_pretrained(tmp_path)
+    model, tokenizer = backbone(tmp_path)
+    assert tokenizer.model_max_length == 39
+    longest = tokenizer("good " * 100, truncation=True, return_tensors="pt")
+    assert longest.input_ids.shape == (1, 39) and model(**longest).logits.shape == (1, 39, 64)
 
 
 def test_from_scratch_is_the_same_network_with_the_weights_of_a_seed():
