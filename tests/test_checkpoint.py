@@ -426,6 +426,19 @@ class TestTheBaseIsKnownAgain:
         where = [("good", "bad", "fair").index(label) for label in order]
         assert torch.allclose(logits(other), logits(model)[:, where], atol=1e-6)
 
+    def test_a_head_without_names_takes_those_of_each_task(self, tmp_path):
+        saved = {}
+        for task in (("good", "bad", "fair"), ("cat", "dog", "cow")):
+            model = learned()
+            model.config.id2label = dict(enumerate(task))
+            saved[task] = save(model, tmp_path / task[0])
+        base = tiny("gpt2", "classify")
+        for task, folder in saved.items():
+            load(base, folder)
+            assert tuple(base.config.id2label.values()) == task and base.config.label2id[task[2]] == 2
+            attached(base).detach()
+            assert base.config.id2label[0] == "LABEL_0" and base.config.label2id["LABEL_2"] == 2
+
     def test_other_labels_are_refused(self, folder):
         other = tiny("gpt2", "classify")
         other.config.id2label = dict(enumerate(("good", "bad", "LABEL_2")))

@@ -87,7 +87,8 @@ def save(model: PreTrainedModel, folder: str | Path) -> Path:
 def load(model: PreTrainedModel, folder: str | Path) -> PreTrainedModel:
     """Attach the method that a folder describes, and fill in what it learned. If it fails, the model is untouched.
 
-    Numbers are rounded to the model's precision. The labels may have another order here.
+    Numbers are rounded to the model's precision. The labels may have another order here; a head without names of its own
+    takes those of the file while the method is attached, so that one base can serve several tasks.
     """
     refuse_to_fill(model)
     recipe_file, learned_file = files.place(folder) / RECIPE, files.place(folder) / LEARNED
@@ -108,6 +109,9 @@ def load(model: PreTrainedModel, folder: str | Path) -> PreTrainedModel:
         maps = [module for part in head(model) for module in part.modules() if isinstance(module, nn.Linear)]
         for parameter in maps[-1].parameters():  # with a row for each label
             parameter.data = parameter.data[order]
+    elif _nameless(_describe(model)["labels"]) and (labels := recipe["model"].get("labels")):
+        method.configure(model.config, "id2label", dict(enumerate(labels)))
+        method.configure(model.config, "label2id", {label: i for i, label in enumerate(labels)})
     return model
 
 
@@ -166,6 +170,11 @@ def _describe(model: PreTrainedModel) -> dict[str, object]:
     }
 
 
+def _nameless(labels: list[str]) -> bool:
+    """Whether a head has only the names that transformers gives it."""
+    return bool(labels) and labels == [f"LABEL_{i}" for i in range(len(labels))]
+
+
 def _sample(weights: dict[str, nn.Parameter]) -> dict[str, list[float]]:
     """The largest number in the last row of up to eight matrices, with how exactly their precision knows it."""
     matrices = [(name, weight.detach()) for name, weight in weights.items() if weight.ndim == 2]
@@ -176,7 +185,8 @@ def _sample(weights: dict[str, nn.Parameter]) -> dict[str, list[float]]:
 def _compare(there: dict, weights: dict, model: PreTrainedModel, source: Path) -> list[int] | None:
     """Refuse a model that is not the one described there. If its labels have another order alone, tell which."""
     here = _describe(model)
-    labels, ours = there.get("labels", here["labels"]), here["labels"]
+    labels = there.get("labels", here["labels"])
+    ours = labels if _nameless(here["labels"]) and len(labels) == len(here["labels"]) else here["labels"]
     if there | {"labels": sorted(labels)} != here | {"labels": sorted(ours)}:
         raise ValueError(f"{source} was trained on {there}, but this model is {here}: take one that is the same")
     for name, (number, eps) in _sample({n: p for n, p in model.named_parameters() if n in weights}).items():
