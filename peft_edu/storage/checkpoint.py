@@ -87,7 +87,7 @@ def save(model: PreTrainedModel, folder: str | Path) -> Path:
 def load(model: PreTrainedModel, folder: str | Path) -> PreTrainedModel:
     """Attach the method that a folder describes, and fill in what it learned. If it fails, the model is untouched.
 
-    Numbers are rounded to the model's precision. The labels may have another order here; a head without names of its own
+    Numbers are rounded to the model's precision. Labels may have another order here; a head without names of its own
     takes those of the file while the method is attached, so that one base can serve several tasks.
     """
     refuse_to_fill(model)
