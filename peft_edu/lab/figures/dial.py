@@ -1,0 +1,83 @@
+"""What a model answers at a setting of the dial: the labels' probabilities as bars, or the text that it writes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from textwrap import wrap
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from peft_edu.lab.figures import style
+
+Answer = str | Mapping[str, float]  # a text that was written, or the probability of each label
+LEFT, RIGHT, BAR, LINE, ROWS = 150, 690, 26, 19, 4  # pixels, and how many lines of a written text are shown
+FRAME = 46 + 102  # pixels: the title, and below the answer the gauges
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """A dial, and where it stands."""
+
+    name: str
+    high: float
+    value: float
+
+
+def inches(answer: Answer) -> float:
+    """How high the figure of such an answer is. All texts have one height, so that nothing jumps."""
+    rows = ROWS * LINE + 14 if isinstance(answer, str) else len(answer) * BAR
+    return (FRAME + rows) / style.DPI
+
+
+@style.styled
+def figure(answer: Answer, title: str, gauges: list[Gauge]) -> Figure:
+    """The answer, and below it how the dials stand."""
+    figure, axes = style.sheet(title, inches(answer))
+    top = inches(answer) * style.DPI - 46
+    if isinstance(answer, str):
+        _written(axes, answer, top)
+    else:
+        _bars(axes, answer, top)
+    for i, gauge in enumerate(gauges):
+        _gauge(axes, gauge, left=30 + 370 * i, right=330 + 370 * i)
+    return figure
+
+
+def _bars(axes: Axes, probabilities: Mapping[str, float], top: float) -> None:
+    """From 0 to 1, whatever is answered; the likeliest is full."""
+    bottom, likeliest = top - BAR * len(probabilities), max(probabilities, key=probabilities.get)
+    for share in (0, 0.25, 0.5, 0.75, 1):
+        x = LEFT + share * (RIGHT - LEFT)
+        axes.plot([x, x], [bottom, top], color=style.GRID, linewidth=1, zorder=0)
+        axes.text(x, bottom - 4, f"{share:g}", ha="center", va="top", color=style.MUTED, size=8.5)
+    for i, (label, share) in enumerate(probabilities.items()):
+        y, chosen = top - BAR * (i + 1), label == likeliest
+        look = {"alpha": 1 if chosen else 0.35, "weight": "bold" if chosen else "normal"}
+        bar = Rectangle((LEFT, y + 4), share * (RIGHT - LEFT), BAR - 8, facecolor=style.TRAINED, alpha=look["alpha"])
+        axes.add_patch(bar)
+        axes.text(LEFT - 10, y + BAR / 2, label, ha="right", va="center", weight=look["weight"])
+        axes.text(RIGHT + 14, y + BAR / 2, f"{share:.2f}", va="center", weight=look["weight"])
+
+
+def _written(axes: Axes, text: str, top: float) -> None:
+    """In a frame, in as many lines as it takes; what does not fit is cut."""
+    height = ROWS * LINE + 14
+    look = {"facecolor": style.PAPER, "edgecolor": style.TRAINED_LINE, "linewidth": 1.2}
+    axes.add_patch(Rectangle((20, top - height), 730, height, **look))
+    lines = wrap(text, 80) or ["(nothing: it ends the text at once)"]
+    shown = [*lines[: ROWS - 1], lines[ROWS - 1] + " ..."] if len(lines) > ROWS else lines
+    for i, line in enumerate(shown):
+        axes.text(32, top - 8 - LINE * i, line, va="top", size=11)
+
+
+def _gauge(axes: Axes, gauge: Gauge, left: float, right: float) -> None:
+    x = left + (right - left) * gauge.value / (gauge.high or 1)
+    axes.text((left + right) / 2, 56, gauge.name, ha="center", va="bottom", color=style.MUTED)
+    axes.plot([left, right], [40, 40], color=style.FROZEN_LINE, linewidth=3, solid_capstyle="round")
+    axes.plot([left, x], [40, 40], color=style.HEAD, linewidth=3, solid_capstyle="round")
+    axes.plot([x], [40], "o", color=style.HEAD, markersize=9)
+    axes.text(x, 26, f"{gauge.value:g}", ha="center", va="top", weight="bold")
+    for end, at in ((0, left), (gauge.high, right)):
+        if abs(at - x) > 25:
+            axes.text(at, 26, f"{end:g}", ha="center", va="top", color=style.MUTED, size=8.5)
