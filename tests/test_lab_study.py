@@ -77,6 +77,15 @@ def test_what_is_not_stored_is_named(little, asked, message):
         stored("large")
 
 
+def test_what_is_no_list_of_rows_and_no_dict_of_scores_is_told(little):
+    with pytest.raises(TypeError, match="rows is None, but must be a list of names: little has full"):
+        scores("little", rows=None)
+    with pytest.raises(
+        TypeError, match="found is None, but must be a dict: for each row a list of numbers, one a seed"
+    ):
+        averages(None)
+
+
 def test_an_unknown_recipe_lists_the_known_ones():
     with pytest.raises(ValueError, match="no recipe for 'LoRA r=3' on 'reviews'; known are from scratch, head only"):
         recipe("reviews", "LoRA r=3")

@@ -95,6 +95,21 @@ def test_marks_of_unicode_and_ends_of_lines_are_no_rows(tmp_path, start, end):
         assert [row["text"] for row in task(place).rows("train")] == texts
 
 
+def test_an_ending_in_capitals_is_the_same_kind_of_file(tmp_path):
+    written(tmp_path / "c" / "train.CSV", 'text,label\n"one, two",0\n')
+    written(tmp_path / "t" / "train.Tsv", 'text\tlabel\n"one, two\t0\n')
+    written(tmp_path / "j" / "train.JSONL", lines([{"text": "one, two", "label": 0}]))
+    read = {place: task(tmp_path / place).rows("train") for place in "ctj"}
+    assert {place: [row["text"] for row in rows] for place, rows in read.items()} == {
+        "c": ["one, two"],
+        "t": ['"one, two'],
+        "j": ["one, two"],
+    }
+    written(tmp_path / "c" / "train.tsv", "text\tlabel\nx\t0\n")
+    with pytest.raises(ValueError, match="c has train.CSV and train.tsv: a split is one file"):
+        task(tmp_path / "c")
+
+
 def test_a_long_document_is_read_from_every_kind_of_file(tmp_path):
     long = "word " * 40_000
     written(tmp_path / "c" / "train.csv", f'text,label\n"{long}, said",0\n')

@@ -45,6 +45,8 @@ def results(study: str) -> pd.DataFrame:
 def scores(study: str, rows: Iterable[str], split: str = "test", column: str = "value") -> dict[str, list[float]]:
     """Per cent on a split, one number a seed, for each of these rows: of the metric, or of a column beside it."""
     table = results(study)
+    if not isinstance(rows, Iterable):
+        raise TypeError(f"rows is {rows!r}, but must be a list of names: {study} has {', '.join(table.row.unique())}")
     rows = [rows] if isinstance(rows, str) else list(rows)
     measured = [name for name in ("value", "exact", "name") if name in table]
     choices = [("split", split, table.split), ("column", column, measured), *(("row", row, table.row) for row in rows)]
@@ -57,6 +59,8 @@ def scores(study: str, rows: Iterable[str], split: str = "test", column: str = "
 
 def averages(found: Mapping[Any, Sequence[float]]) -> dict[Any, float]:
     """The mean of each row's seeds to one decimal; a name that was broken for a figure comes back on one line."""
+    if not isinstance(found, Mapping):
+        raise TypeError(f"found is {found!r:.80}, but must be a dict: for each row a list of numbers, one a seed")
     return {
         name.replace("\n", " ") if isinstance(name, str) else name: round(fmean(seeds), 1)
         for name, seeds in found.items()

@@ -56,7 +56,7 @@ def _made_of(value: object) -> set[str]:
 
 def _split_files(folder: Path) -> dict[str, Path]:
     # A zip from macOS has a ._train.csv, which is none, beside train.csv.
-    paths = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and not path.name.startswith("."))
+    paths = sorted(path for path in folder.iterdir() if _suffix(path) in SUFFIXES and not path.name.startswith("."))
     files: dict[str, Path] = {}
     for path in sorted(paths, key=lambda path: [path.stem != usual for usual in ("train", "validation", "test")]):
         if files.setdefault(path.stem, path) != path:
@@ -65,6 +65,10 @@ def _split_files(folder: Path) -> dict[str, Path]:
         found = ", ".join(path.name for path in paths) or "no such file"
         raise FileNotFoundError(f"{folder} needs train.jsonl, train.csv or train.tsv; it has {found}")
     return files
+
+
+def _suffix(path: Path) -> str:
+    return path.suffix.lower()  # Excel and Windows may write .CSV
 
 
 def _split_rows(rows: list[dict], place: Path) -> dict[str, list[dict]]:
@@ -78,9 +82,9 @@ def _split_rows(rows: list[dict], place: Path) -> dict[str, list[dict]]:
 
 def _read_rows(path: Path) -> tuple[str, Rows]:
     """The kind that the columns tell, and the rows."""
-    if path.suffix not in SUFFIXES:
+    if _suffix(path) not in SUFFIXES:
         raise ValueError(f"{path}: a task is read from {', '.join(SUFFIXES)}, not from {path.suffix or 'such a file'}")
-    rows = list(_json_rows(path) if path.suffix == ".jsonl" else _table_rows(path))
+    rows = list(_json_rows(path) if _suffix(path) == ".jsonl" else _table_rows(path))
     if not rows:
         raise ValueError(f"{path} is empty: it needs a row for each example")
     columns = set(rows[0][1])
@@ -149,7 +153,7 @@ def _json_rows(path: Path) -> Iterator[tuple[int, dict]]:
 
 def _table_rows(path: Path) -> Iterator[tuple[int, dict]]:
     # A .tsv has no quoting: a quotation mark in it is part of the sentence.
-    style = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if path.suffix == ".tsv" else {"strict": True}
+    style = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if _suffix(path) == ".tsv" else {"strict": True}
     csv.field_size_limit(LARGEST)
     reader, header, line = csv.reader(_lines(path), **style), [], 1
     try:
