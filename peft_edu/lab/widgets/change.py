@@ -76,7 +76,8 @@ class Kept:
     def __str__(self) -> str:
         energy, right = self.energy[self.rank], self.right[self.rank]
         where = "" if self.where == ALL else f" in {self.where}"
-        return f"Rank {self.rank}{where} keeps {energy:.0%} of the change's energy and {right:.1%} right answers"
+        kept = f"Rank {self.rank}{where} keeps {energy:.0%} of the change's energy"
+        return f"{kept}: {right:.1%} of the answers are right"
 
 
 class ChangeCard(Card):
@@ -124,7 +125,7 @@ class ChangeCard(Card):
         return Kept(rank, where, energy, {rank: score for (place, rank), score in tried if place == where})
 
     def words(self, kept: Kept) -> str:
-        whole = f"With the whole change everywhere: <b>{self.scores[ALL, self.ranks[-1]]:.1%}</b>."
+        whole = f"With the whole change of all maps it is <b>{self.scores[ALL, self.ranks[-1]]:.1%}</b>."
         others = " The other linear maps are as they were before." if kept.where == PAPER else ""
         maps = f"{len(self._inside(kept.where))} maps are W and such a copy of their change.{others}"
         rest = "Embeddings, biases, LayerNorms and the task head are as fine-tuned."
@@ -137,7 +138,7 @@ class ChangeCard(Card):
 
     def draw(self, kept: Kept) -> Figure:
         whole = self.scores[ALL, self.ranks[-1]]
-        title = f"{kept} (the whole change: {whole:.1%})"
+        title = f"{kept} (with all of the change {whole:.1%})"
         change = self.shown.after - self.shown.before
         matrices = (each.cpu().double().numpy() for each in (change, self.shown.copy(kept.rank)))
         return figures.figure(*matrices, kept.rank, kept.energy, kept.right, whole, title, self._name())

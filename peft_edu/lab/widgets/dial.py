@@ -20,7 +20,7 @@ from peft_edu.lab.widgets.card import Card
 from peft_edu.lab.widgets.controls import needs_function
 from peft_edu.method import Method, attached
 
-FACTORS = [round(0.1 * i, 1) for i in range(21)]
+MUCH, FACTORS = "how much of the update", [round(0.1 * i, 1) for i in range(21)]
 
 
 class Recorder:
@@ -92,7 +92,7 @@ class Dial:
         """What the dial moves, and what it leaves alone."""
         how = "multiplies B, and so the update (alpha / r) B A" if self.low_rank else "multiplies what training changed"
         heads = f"; the task head stays as it was after step {step}" if head(self.model) else ""
-        return f"The dial {how}{heads}. 0 is without the update, 1 as trained, above 1 nobody trained."
+        return f"The dial {how}{heads}. 0 is without the update, 1 is as trained, more is more than was trained."
 
 
 def _anew(model: PreTrainedModel) -> PreTrainedModel:
@@ -122,9 +122,8 @@ class Turned:
     answer: Answer
 
     def __str__(self) -> str:
-        much = {0: "Without the update", 1: "With the update"}.get(
-            self.factor, f"With {self.factor:g} times the update"
-        )
+        named = {0: "Without the update", 1: "With the update"}
+        much = named.get(self.factor, f"With {self.factor:g} times the update")
         after = f"{much}, after step {self.step}, the model"
         if isinstance(self.answer, str):
             return f"{after} writes"
@@ -157,9 +156,7 @@ class DialCard(Card):
         wide, half = widgets.Layout(width="740px"), widgets.Layout(width="365px")
         controls = {
             "text": widgets.Text(text, description="your text", continuous_update=False, layout=wide),
-            "factor": widgets.SelectionSlider(
-                options=FACTORS, value=1.0, description="how much of the update", layout=half
-            ),
+            "factor": widgets.SelectionSlider(options=FACTORS, value=1.0, description=MUCH, layout=half),
             "step": widgets.SelectionSlider(options=steps, value=steps[-1], description="after step", layout=half),
         }
         super().__init__("Turn the update up and down", controls)
@@ -175,10 +172,9 @@ class DialCard(Card):
 
     def words(self, turned: Turned) -> str:
         said = html.escape(str(turned))
-        written = (
-            f"{said}: <b>{html.escape(turned.answer)}</b>" if isinstance(turned.answer, str) else f"<b>{said}</b>."
-        )
-        return f"{written}<br>{self.dial.says(turned.step)}"
+        if isinstance(turned.answer, str):
+            said = f"{said}: <b>{html.escape(turned.answer)}</b>"
+        return f"{said}<br>{self.dial.says(turned.step)}"
 
     def alt(self, turned: Turned) -> str:
         if isinstance(turned.answer, str):
@@ -188,5 +184,5 @@ class DialCard(Card):
 
     def draw(self, turned: Turned) -> Figure:
         last = max(self.controls["step"].options)
-        gauges = [dial.Gauge("how much of the update", 2, turned.factor), dial.Gauge("after step", last, turned.step)]
+        gauges = [dial.Gauge(MUCH, FACTORS[-1], turned.factor), dial.Gauge("after step", last, turned.step)]
         return dial.figure(turned.answer, str(turned), gauges)
