@@ -114,6 +114,10 @@ def test_the_share_of_the_energy_is_that_of_all_copies_together():
     share = sum(s[:4].square().sum() for s in found) / sum(s.square().sum() for s in found)
     assert card.measure(card.state()).energy[4] == pytest.approx(share.item())
     assert f"Rank 4 keeps {share:.0%} of the change's energy: 50.0% of the answers are right" in str(card)
+    card.controls["where"].value, card.controls["rank"].value = PAPER, 32
+    inside = [s for s, each in zip(found, linear_maps(before), strict=True) if each.role in ("query", "value")]
+    share = sum(s.square().sum() for s in inside) / sum(s.square().sum() for s in found)
+    assert card.measure(card.state()).energy[32] == pytest.approx(share.item())
 
 
 def test_the_map_that_needs_most_directions_is_drawn():

@@ -66,7 +66,7 @@ def changes(before: PreTrainedModel, after: PreTrainedModel, model: PreTrainedMo
 
 @dataclass(frozen=True)
 class Kept:
-    """What copies of a rank keep in these maps, of the energy and of right answers; beside it those of other ranks."""
+    """What copies of a rank in these maps keep: of the whole change's energy, and of right answers; and other ranks."""
 
     rank: int
     where: str
@@ -120,7 +120,7 @@ class ChangeCard(Card):
         rank, where, _ = state
         self._score(where, rank)
         inside, tried = self._inside(where), sorted(self.scores.items())
-        total = sum(each.energy() for each in inside)
+        total = sum(each.energy() for each in self.changes)
         energy = {r: sum(each.energy(r) for each in inside) / total for r in self.ranks}
         return Kept(rank, where, energy, {rank: score for (place, rank), score in tried if place == where})
 
