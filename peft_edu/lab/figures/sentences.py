@@ -1,6 +1,7 @@
 """Sentences as pictures: each word in a box whose colour and letters say what it is to the model."""
 
 from collections.abc import Sequence
+from itertools import count
 
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -67,12 +68,6 @@ def _broken(name: str, tokens: Sequence[Token]) -> list[tuple[str, list[Token]]]
 
 def template_tokens(template: str, subject: str) -> list[Token]:
     """The boxes of a template whose subject is filled in."""
-    seen, tokens = 0, []
+    kinds, numbers = {"[P]": "pseudo", "[MASK]": "gap"}, count(1)
     spaced = template.replace("[P]", " [P] ").replace("[MASK]", " [MASK] ").replace("{subject}", subject)
-    for piece in spaced.split():
-        if piece == "[P]":
-            seen += 1
-            tokens.append((str(seen), "pseudo"))
-        else:
-            tokens.append((piece, "gap" if piece == "[MASK]" else "word"))
-    return tokens
+    return [(str(next(numbers)) if piece == "[P]" else piece, kinds.get(piece, "word")) for piece in spaced.split()]

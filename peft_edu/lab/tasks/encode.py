@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
-from itertools import islice
+from itertools import chain, count, islice
 
 import torch
 from torch import Tensor, nn
@@ -67,8 +67,8 @@ class Format:
         most = tokenizer.model_max_length
         if not 0 < len(ids) <= most - (self.kind == "generate" or tokenizer.mask_token is None):  # the answer follows
             what, text = ("source", row["source"]) if "source" in row else ("text", str(row))
-            count = f"a {what} of {len(ids)} tokens; the model reads {most} in all"
-            raise ValueError(f"{self.name}: {count}. Shorten it: {text[:60]}...")
+            long = f"a {what} of {len(ids)} tokens; the model reads {most} in all"
+            raise ValueError(f"{self.name}: {long}. Shorten it: {text[:60]}...")
         return ids
 
 
@@ -116,16 +116,11 @@ class Batches:
         return self.steps or -(-len(self.examples) // self.size)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        order = self._passes()
-        if self.steps is None:
-            order = islice(order, len(self.examples))
+        draw, places = random.Random(self.seed), range(len(self.examples))
+        passes = (draw.sample(places, len(places)) for _ in count())  # without end, each newly shuffled
+        order = islice(chain.from_iterable(passes), None if self.steps else len(places))
         for _ in range(len(self)):
             yield padded([self.examples[i] for i in islice(order, self.size)], self.pad)
-
-    def _passes(self) -> Iterator[int]:
-        draw = random.Random(self.seed)
-        while True:
-            yield from draw.sample(range(len(self.examples)), len(self.examples))
 
 
 def padded(examples: Sequence[dict], pad: int, side: str = "right") -> dict[str, Tensor]:

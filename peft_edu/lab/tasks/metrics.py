@@ -1,6 +1,7 @@
 """How good an answer is: written texts by their slots, tags by their entities."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 
@@ -40,20 +41,15 @@ def entities(tags: Sequence[str]) -> set[tuple[int, int, str]]:
 
 def score_tags(guessed: Sequence[Sequence[str]], right: Sequence[Sequence[str]]) -> dict:
     """Precision, recall and F1 of whole entities over all sentences (micro), and the F1 of each kind."""
-    pairs = [(entities(given), entities(wanted)) for given, wanted in zip(guessed, right, strict=True)]
-    kinds = sorted({kind for given, wanted in pairs for _, _, kind in given | wanted})
-    return _f1(pairs) | {"by kind": {kind: _f1(pairs, kind)["f1"] for kind in kinds}}
-
-
-def _f1(pairs: Sequence[tuple[set, set]], kind: str | None = None) -> dict[str, float]:
-    """Of all entities, or of those of one kind."""
-
-    def count(sets):
-        return sum(kind in (None, each) for chosen in sets for _, _, each in chosen)
-
-    given, wanted = count(given for given, _ in pairs), count(wanted for _, wanted in pairs)
-    both = count(given & wanted for given, wanted in pairs)
-    return {"f1": 2 * both / max(given + wanted, 1), "precision": both / max(given, 1), "recall": both / max(wanted, 1)}
+    given, wanted, both = Counter(), Counter(), Counter()  # how many of each kind
+    for guess, answer in zip(guessed, right, strict=True):
+        found, there = entities(guess), entities(answer)
+        for counter, some in ((given, found), (wanted, there), (both, found & there)):
+            counter.update(kind for _, _, kind in some)
+    hits, told, asked = (counter.total() for counter in (both, given, wanted))
+    by_kind = {kind: 2 * both[kind] / (given[kind] + wanted[kind]) for kind in sorted(given | wanted)}
+    shares = {"f1": 2 * hits / max(told + asked, 1), "precision": hits / max(told, 1), "recall": hits / max(asked, 1)}
+    return shares | {"by kind": by_kind}
 
 
 def mean(hits: Sequence[bool]) -> float:
