@@ -446,7 +446,8 @@ def _own(parts: BlockParts) -> list[str]:
 
 
 def _which(parts: BlockParts) -> str:
-    same = {parts.of: f"all {parts.of} are like this", 1: "no other is like this"}
+    same = {1: "no other is like this", 2: "two are like this", parts.of: f"all {parts.of} are like this"}
+    same |= {2: "both are like this"} if parts.of == 2 else {}
     name = parts.kind[0].upper() + parts.kind[1:]
     told = same.get(parts.alike, f"{parts.alike} are like this")
     return f"{name} {parts.number} of {parts.of}" + (f", {told}" if parts.of > 1 else "")
@@ -493,7 +494,7 @@ class Room:
 
 
 _BEFORE = Room(map=78, end=68, zone=30, core=78, gap=22, act=48, bus=18, norm=68)
-_BEHIND = Room(map=74, end=66, zone=22, core=70, gap=13, act=36, bus=14, norm=66)  # norms take room on the stream
+_BEHIND = Room(map=72, end=66, zone=24, core=69, gap=13, act=36, bus=14, norm=66)  # norms take room on the stream
 _NARROW = Room(map=52, end=50, zone=18, core=54, gap=9, act=30, bus=10, norm=40)
 
 
@@ -514,7 +515,7 @@ class Pen:
         )
         if look == "biases":  # the edge through which the bias enters
             self._add(
-                f'<rect x="{left + w - 6:g}" y="{top - 2:g}" width="7" height="{h + 4:g}" rx="1.5" '
+                f'<rect x="{left + w - 3:g}" y="{top - 2:g}" width="7" height="{h + 4:g}" rx="1.5" '
                 f'fill="{style.TRAINED}" stroke="{style.TRAINED_LINE}"/>'
             )
         if look == "partly":
@@ -668,9 +669,9 @@ def _branch(pen: Pen, parts: BlockParts, sublayer: SubLayer, room: Room, x: floa
 def _norm(pen: Pen, norm: Weights, room: Room, x: float, y: float) -> None:
     pen.box(x, y, room.norm, 22, norm.look, f"{norm.name}: {norm.trained:,} of {norm.size:,} trained", radius=11)
     short = norm.name if wide(norm.name) < room.norm else "norm"
-    pen.text(x - 3 * (norm.look == "biases"), y, short)
+    pen.text(x, y, short)
     for added in norm.added:
-        pen.box(x + room.norm / 2 - 4, y, 12, 26, "trained", _tip(added))
+        pen.box(x + room.norm / 2 + 3, y, 10, 26, "trained", _tip(added))
 
 
 def _attention(pen: Pen, parts: BlockParts, sublayer: SubLayer, room: Room, x: float) -> float:
@@ -749,7 +750,7 @@ def _map(pen: Pen, box: Weights, x: float, y: float, w: float, room: Room, start
     pen.line((start, y), (x - w / 2, y), arrow=True)
     pen.line((right, y), (end, y), arrow=not last and w == room.map and end - right < room.zone + 1)
     pen.box(x, y, w, 26, box.look, f"{box.name}: {columns} to {rows}, {box.trained:,} of {box.size:,} trained")
-    pen.text(x - 3 * (box.look == "biases"), y, box.name)
+    pen.text(x, y, box.name)
     for i, added in enumerate(box.added):
         slot = y + 27 + 20 * i
         if added.acts == PARALLEL:
@@ -849,7 +850,7 @@ def _ends(pen: Pen, parts: BlockParts) -> None:
         pen.text(_START, y + 20, f"{front[0].size}", bold=True)
         pen.text(_START - 16, y + 34, "virtual", "start", colour=style.MUTED)
     pen.box(x, y, 84, 24, parts.embedding.look, f"{parts.embedding.name}: {parts.embedding.size:,} parameters")
-    pen.text(x - 3 * (parts.embedding.look == "biases"), y, "embedding")
+    pen.text(x, y, "embedding")
     tokens = (parts.tokens[:8] or (False, True) * 3) if among else (False,) * 5
     pen.line((x, y + 25), (x, y + 13), arrow=True)
     for i, virtual in enumerate(tokens):
@@ -863,7 +864,7 @@ def _ends(pen: Pen, parts: BlockParts) -> None:
             pen.line((704, y + 12), (704, y + 21), arrow=True)
         pen.box(704, y + 33 * i, 84, 24, look, f"{box.name}: {box.trained:,} of {box.size:,} parameters trained")
         colour = style.PAPER if look == "head" else style.INK
-        pen.text(704 - 3 * (look == "biases"), y + 33 * i, box.name, colour=colour)
+        pen.text(704, y + 33 * i, box.name, colour=colour)
     if not (parts.final.size or parts.head.size):
         pen.text(746, y, "last hidden states", "end", colour=style.MUTED)
 
@@ -891,5 +892,5 @@ def _legend(pen: Pen, parts: BlockParts) -> None:
         x += 44 + wide(name)
     told = "; ".join(acting(parts)) or "nothing in this block is trained"
     told = f"{parts.method or 'No method is attached'}: {told}".replace("rank ", "rank\N{NO-BREAK SPACE}")
-    for i, line in enumerate(wrap(told, 68, break_on_hyphens=False)[:3]):
+    for i, line in enumerate(wrap(told, 68, break_on_hyphens=False, max_lines=3, placeholder=" …")):
         pen.text(174, y + 20 + 15 * i, line, "start", 11.5)
