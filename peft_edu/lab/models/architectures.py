@@ -14,7 +14,8 @@ from peft_edu.checks import number, whole_number
 from peft_edu.lab.models.backbones import LABELS
 from peft_edu.lab.paths import data_path
 
-ENCODERS = ("bert", "roberta", "deberta-v2")
+BARE = {"add_pooling_layer": False}
+ENCODERS = {"bert": BARE, "roberta": BARE, "deberta-v2": {}}  # the last has no pooler to leave out
 
 
 def architectures() -> list[str]:
@@ -41,10 +42,8 @@ def architecture(name: str, labels: int | None = None) -> transformers.PreTraine
         if labels is not None:
             config.num_labels = labels
             return transformers.AutoModelForSequenceClassification.from_config(config)
-        if config.model_type == "deberta-v2":  # has no pooler to leave out
-            return AutoModel.from_config(config)
         if config.model_type in ENCODERS:
-            return AutoModel.from_config(config, add_pooling_layer=False)
+            return AutoModel.from_config(config, **ENCODERS[config.model_type])
         if config.is_encoder_decoder:
             return _untie_head(AutoModelForSeq2SeqLM.from_config(config))
         return AutoModelForCausalLM.from_config(config)
