@@ -18,7 +18,7 @@ def free_port():
 
 
 def printed_address(log, server, seconds=60):
-    """The line that a learner without a browser copies: http://127.0.0.1:PORT/lab/tree/LESSON?token=TOKEN."""
+    """The line that a learner without a browser copies: http://127.0.0.1:PORT/doc/tree/LESSON?token=TOKEN."""
     end = time.monotonic() + seconds
     while time.monotonic() < end and server.poll() is None:
         if found := re.search(r"http://127\.0\.0\.1:\S+token=\w+", log.read_text()):
@@ -29,10 +29,13 @@ def printed_address(log, server, seconds=60):
 
 @contextmanager
 def jupyter_lab(folder, lesson, home):
-    """Serve `folder` and yield the address of `lesson` in it. What Jupyter knows of its user it keeps in `home`."""
+    """Serve copies of `lesson` and those beside it, from `folder`/workbook, and yield the address of `lesson`.
+
+    What Jupyter knows of its user it keeps in `home`.
+    """
     command = [sys.executable, ROOT / "tools" / "lab.py", lesson, "--no-browser", f"--ServerApp.port={free_port()}"]
     kept = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "IPYTHONDIR": "ipython"}
-    environment = os.environ | {name: str(home / path) for name, path in kept.items()}
+    environment = os.environ | {name: str(home / path) for name, path in kept.items()} | {"WORKBOOK": "workbook"}
     home.mkdir(parents=True, exist_ok=True)
     log = home / "jupyter.log"
     with log.open("w") as output:

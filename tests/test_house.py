@@ -226,9 +226,10 @@ def test_a_lesson_is_saved_with_what_it_said(tmp_path):
 
 def test_make_lab_prints_an_address_that_answers(tmp_path):
     """On a machine with no browser this line is all that a learner has."""
-    nbformat.write(nbformat.v4.new_notebook(), tmp_path / "lesson.ipynb")
-    with jupyter_lab(tmp_path, "lesson.ipynb", home=tmp_path / "home") as address:
-        assert "/lab/tree/lesson.ipynb?token=" in address
+    (tmp_path / "notebooks").mkdir()
+    nbformat.write(nbformat.v4.new_notebook(), tmp_path / "notebooks" / "lesson.ipynb")
+    with jupyter_lab(tmp_path, "notebooks/lesson.ipynb", home=tmp_path / "home") as address:
+        assert "/doc/tree/lesson.ipynb?token=" in address
         with urllib.request.urlopen(address, timeout=30) as page:
             assert page.status == 200 and b"JupyterLab" in page.read()
 

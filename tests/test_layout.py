@@ -8,7 +8,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 # From the ground up: a room of the lab imports what stands before it, and nothing behind it.
-ROOMS = ("paths", "exercises", "tasks", "models", "study", "measure", "figures", "widgets", "installation", "__init__")
+ROOMS = (
+    *("paths", "workbook", "exercises", "tasks", "models", "study", "measure"),
+    *("figures", "widgets", "installation", "__init__"),
+)
 
 
 def module(path: Path) -> str:

@@ -38,13 +38,13 @@ class NoChromium(RuntimeError):
 @contextmanager
 def classroom(folder, whole=False):
     """Set one up in the empty `folder`, with `whole` lessons or with what their controls need."""
-    notebooks = copy_lessons(folder / "peft_edu", whole)
+    copy_lessons(folder / "peft_edu", whole)
     (folder / "home" / TRACKER).parent.mkdir(parents=True)
     (folder / "home" / TRACKER).write_text('{"windowingMode": "none"}')
     with sync_playwright() as playwright:
         chromium = launch(playwright)
         with jupyter_lab(folder / "peft_edu", "notebooks/card.ipynb", folder / "home") as address:
-            yield Classroom(notebooks, chromium, urlsplit(address))
+            yield Classroom(folder / "peft_edu" / "workbook", chromium, urlsplit(address))
 
 
 def copy_lessons(folder, whole):
@@ -61,7 +61,6 @@ def copy_lessons(folder, whole):
             if cell.cell_type == "code":
                 cell.outputs, cell.execution_count = [], None
         nbformat.write(notebook, notebooks / lesson.name)
-    return notebooks
 
 
 def card():
@@ -92,7 +91,7 @@ class Classroom:
         context = self.chromium.new_context(viewport={"width": 1280, "height": 900})
 
         def open_lesson(name):
-            place = f"http://{self.server.netloc}/lab/tree/notebooks/{name}.ipynb"
+            place = f"http://{self.server.netloc}/lab/tree/{name}.ipynb"
             return Lesson(context.new_page(), f"{place}?reset&{self.server.query}")
 
         try:
