@@ -1,3 +1,14 @@
 """The checks of the lessons' exercises, a file for each method: importing them puts them on the list of `check`."""
 
-from . import adapter, choosing, freezing, lora, p_tuning, p_tuning_v2, prefix_tuning, prompt_tuning  # noqa: F401
+from . import (  # noqa: F401
+    adapter,
+    choosing,
+    freezing,
+    lora,
+    lora_hunt,
+    lora_method,
+    p_tuning,
+    p_tuning_v2,
+    prefix_tuning,
+    prompt_tuning,
+)

@@ -6,7 +6,20 @@ from torch.nn.functional import gelu, relu
 from peft_edu.lab.exercises.check import Misconception, exercise, expect_number, same, shape, tensors, untouched
 
 
-@exercise("adapter.forward")
+def adapter_forward(x, W_down, b_down, W_up, b_up):
+    inner = gelu(x @ W_down.T + b_down)
+    return x + inner @ W_up.T + b_up
+
+
+@exercise(
+    "adapter.forward",
+    reference=adapter_forward,
+    hints=(
+        "x holds rows, so W_down x is `x @ W_down.T`.",
+        "GELU stands between the two maps, and nowhere else.",
+        "What if both maps are zero? Then x must come out.",
+    ),
+)
 def _adapter_forward(f) -> None:
     """f(x, W_down, b_down, W_up, b_up) -> (t, d): x (t, d), W_down (m, d), b_down (m), W_up (d, m), b_up (d)"""
     inputs = x, W_down, b_down, W_up, b_up = tensors((4, 5), (2, 5), (2,), (5, 2), (5,))
@@ -27,7 +40,19 @@ def _adapter_forward(f) -> None:
     same(untouched(f, inputs), x + gelu(inner) @ W_up.T + b_up, wrong)
 
 
-@exercise("adapter.count")
+def adapter_count(width, bottleneck):
+    return 2 * width * bottleneck + bottleneck + width
+
+
+@exercise(
+    "adapter.count",
+    reference=adapter_count,
+    hints=(
+        "Two matrices of the same size.",
+        "Two biases of different lengths.",
+        "A bias is as long as what its map gives.",
+    ),
+)
 def _adapter_count(f) -> None:
     """f(width, bottleneck) -> the number of parameters of one adapter, its biases included"""
     wrong = {
@@ -43,7 +68,21 @@ def _adapter_count(f) -> None:
     expect_number(f(5, 5), 60, {}, "right for d = 8 and m = 3, but not for d = m = 5: the formula is 2 m d + m + d")
 
 
-@exercise("adapter.start")
+def adapter_start(width, bottleneck):
+    W_down = 1e-3 * torch.randn(bottleneck, width)
+    W_up = 1e-3 * torch.randn(width, bottleneck)
+    return W_down, W_up
+
+
+@exercise(
+    "adapter.start",
+    reference=adapter_start,
+    hints=(
+        "Both zero? Look at the gradients: each has the other as a factor.",
+        "Small random numbers, as in section 3.",
+        "`torch.randn` has a deviation of 1: scale it.",
+    ),
+)
 def _adapter_start(f) -> None:
     """f(width, bottleneck) -> (W_down, W_up), so that x + W_up gelu(W_down x) starts very near x, and can leave it"""
     pair = f(6, 3)

@@ -1,22 +1,37 @@
-"""Instant feedback on an exercise: `check("lora.forward", f)` runs a learner's function and says what it got wrong.
+"""Instant feedback on what a learner writes: `check` runs it, says what is not right yet, and gives the lesson what it
+goes on with; `hint` helps one step at a time.
 
-A check is one function. It calls f on small tensors and raises Misconception with a sentence that teaches; if it
-returns, f is right. To add one, write it under `@exercise("name")` in a file of peft_edu/lab/exercises: its docstring
-says what f takes and gives.
+A check is one function. It runs the learner's function or class on small tensors and raises Misconception with a
+sentence that teaches; if it returns, all is right. To add one, write a plain solution, and under it the check with
+`@exercise("name", reference=solution, hints=(...))`, in a file of peft_edu/lab/exercises. The check's docstring says
+what is asked for; the solution is what a lesson uses until the learner's own is right, and the last of the hints.
 """
 
+import dis
+import inspect
 import numbers
+import sysconfig
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from textwrap import dedent, indent
+from types import FunctionType
 
 import torch
 from torch import Tensor
 
-EXERCISES: dict[str, Callable[[Callable], None]] = {}
+from peft_edu import method
+from peft_edu.lab.workbook import keep
 
 
 class Misconception(Exception):
-    """What a learner's function shows that they believe, and why it is otherwise."""
+    """What a learner's code shows that they believe, and why it is otherwise."""
+
+
+class NotWritten(Misconception):
+    """The place for the learner's lines is still empty: no mistake, a beginning."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +40,7 @@ class Feedback:
 
     right: bool
     message: str
+    tried: bool = True  # False where nothing was written yet
 
     def __bool__(self) -> bool:
         return self.right
@@ -33,29 +49,134 @@ class Feedback:
         return self.message
 
 
-def exercise(name: str) -> Callable:
-    def register(test: Callable[[Callable], None]) -> Callable:
-        EXERCISES[name] = test
+@dataclass(frozen=True)
+class Exercise:
+    """What is asked for, how it is checked, a plain solution, and the hints that lead there."""
+
+    test: Callable[[object], None]
+    reference: Callable
+    hints: tuple[str, ...]
+    beside: tuple[Callable, ...] = ()  # what the solution is made of, if it is more than one piece
+
+    @property
+    def asked(self) -> str:
+        return inspect.cleandoc(self.test.__doc__)
+
+    @property
+    def solution(self) -> str:
+        return "\n\n".join(dedent(inspect.getsource(part)) for part in (*self.beside, self.reference))
+
+
+NOTHING = "it gives nothing back: is there a return?"
+EXERCISES: dict[str, Exercise] = {}
+_hints_given: dict[str, int] = {}  # in this kernel
+
+
+def exercise(name: str, reference: Callable, hints: tuple[str, ...], beside: tuple[Callable, ...] = ()) -> Callable:
+    """Put a check on the list."""
+
+    def register(test: Callable[[object], None]) -> Callable:
+        EXERCISES[name] = Exercise(test, reference, hints, beside)
         return test
 
     return register
 
 
-def check(name: str, f: Callable) -> Feedback:
-    """Run the check of an exercise on a learner's function."""
-    if not isinstance(name, str) or name not in EXERCISES:
-        raise ValueError(f"no exercise {name!r}; there are {', '.join(EXERCISES)}")
-    test = EXERCISES[name]
-    if not callable(f):
-        raise TypeError(f"{name} checks a function, got {type(f).__name__}. It is {test.__doc__}")
+def check(name: str, thing: object) -> object:
+    """Say whether this is right, and give what the lesson goes on with: the learner's own once it is, else ours.
+
+    >>> lora_count = check("lora.count", lambda into, out, rank: rank * (into + out))
+    Right. From here on the lesson runs on your function.
+    """
+    feedback, reference = checked(name, thing), EXERCISES[name].reference
+    print(feedback)
+    if feedback.tried:
+        keep("exercise", name, solved=feedback.right)
+    chosen = thing if feedback.right else reference
+    if isinstance(chosen, type) and issubclass(chosen, method.Method):
+        method.METHODS[chosen.__name__] = chosen  # the one that files of this lesson mean
+    return chosen
+
+
+def checked(name: str, thing: object) -> Feedback:
+    """The verdict of `check` alone: nothing is printed, kept or exchanged."""
+    known = _known(name)
+    otherwise = f'Until then the lesson goes on with the package\'s. Stuck? hint("{name}")'
     try:
-        test(f)
+        if thing is known.reference:
+            raise NotWritten("this is the package's own. Run the cell with yours again, then this one")
+        _expect_written(thing, known)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            known.test(thing)
+    except NotWritten as start:
+        return Feedback(False, f"Not written yet: {start}. {otherwise}", tried=False)
     except Misconception as error:
-        return Feedback(False, f"Not yet: {error}")
+        return Feedback(False, f"Not yet: {error}. {otherwise}")
     except (Exception, SystemExit) as error:
-        stopped = f"your function stopped with {type(error).__name__}: {error}"
-        return Feedback(False, f"Not yet: {stopped}. It is {test.__doc__}")
-    return Feedback(True, f"Right: {name} does what it should.")
+        return Feedback(False, f"Not yet: {_stopped(error)}. What is asked for: {known.asked}. {otherwise}")
+    return Feedback(True, f"Right. From here on the lesson runs on your {_name(thing)}.")
+
+
+def hint(name: str) -> None:
+    """Print the next hint of an exercise; the solution is the last."""
+    known, given = _known(name), _hints_given.get(name, 0)
+    _hints_given[name] = given + 1
+    left = len(known.hints) - given
+    if left <= 0:
+        print(f"The solution of {name}. Read it, close it, and write it again in words of your own:\n")
+        print(indent(known.solution.rstrip(), "    "))
+        return
+    then = f"{left - 1} more, then the solution" if left > 1 else "the next one is the solution"
+    print(f"Hint {given + 1} of {len(known.hints)}: {known.hints[given]} ({then})")
+
+
+def _known(name: str) -> Exercise:
+    if isinstance(name, str) and name in EXERCISES:
+        return EXERCISES[name]
+    near = get_close_matches(str(name), EXERCISES, cutoff=0.5)
+    meant = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(EXERCISES)}"
+    raise ValueError(f"no exercise {name!r}; {meant}")
+
+
+def _name(thing: object) -> str:
+    name = getattr(thing, "__name__", "<")
+    return "function" if name.startswith("<") else name
+
+
+def _expect_written(thing: object, known: Exercise) -> None:
+    if isinstance(known.reference, type) and not isinstance(thing, type):
+        what = f"a {type(thing).__name__}" if not inspect.isfunction(thing) else "a function"
+        raise Misconception(f"a class is asked for, and this is {what}: {known.asked}")
+    if not callable(thing):
+        raise Misconception(
+            f"a function is asked for, and this is a {type(thing).__name__}: give it by its name alone, without "
+            f"brackets behind it. It is {known.asked}"
+        )
+    parts = vars(thing).items() if isinstance(thing, type) else [(_name(thing), thing)]
+    for name, part in parts:
+        if isinstance(part, FunctionType) and name != "__init__" and _is_empty(part):
+            raise NotWritten(f"{name} is still empty. Put your lines where the ... stands")
+
+
+def _is_empty(function: FunctionType) -> bool:
+    """Whether a body holds nothing but `...`, `pass` or a docstring."""
+    steps = [step for step in dis.get_instructions(function) if step.opname not in ("RESUME", "NOP", "COPY_FREE_VARS")]
+    idle = {"LOAD_CONST", "RETURN_CONST", "RETURN_VALUE"}
+    return all(step.opname in idle and step.argval is None for step in steps)
+
+
+OURS = [str(Path(method.__file__).parent), *map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib", "platlib"))]
+
+
+def _stopped(error: BaseException) -> str:
+    """An error in the learner's code, with the line of theirs that it came from."""
+    what = f"{type(error).__name__}: {error}"
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if frame.line and not frame.filename.startswith(tuple(OURS))]
+    if not theirs:
+        return f"your code could not be called as it is meant to be, {what}"
+    return f'your code stopped in line {theirs[-1].lineno}, "{theirs[-1].line}", with {what}'
 
 
 def tensors(*shapes) -> list[Tensor]:
@@ -74,7 +195,7 @@ def untouched(f: Callable, inputs: tuple[Tensor, ...], *rest):
 
 def same(result, right: Tensor, wrong: Mapping[str, Tensor], otherwise: str = "the numbers are not those") -> None:
     if result is None:
-        raise Misconception("the function gives nothing back: is there a return?")
+        raise Misconception(NOTHING)
     if not isinstance(result, Tensor):
         raise Misconception(f"expected a tensor, got {type(result).__name__}")
     if result.ndim == right.ndim == 2 and result.shape != right.shape and result.shape == right.T.shape:
@@ -96,7 +217,7 @@ def shape(tensor, shape, reason: str) -> None:
 
 def expect_number(result, right: int, wrong: Mapping[int, str], otherwise: str = "") -> None:
     if result is None:
-        raise Misconception("the function gives nothing back: is there a return?")
+        raise Misconception(NOTHING)
     if isinstance(result, Tensor) and result.numel() == 1:
         result = result.item()
     if not isinstance(result, numbers.Number):  # NumPy's are such numbers too

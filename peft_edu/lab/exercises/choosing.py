@@ -5,7 +5,23 @@ from peft_edu.lab.exercises.check import Misconception, exercise, expect_number
 POINTS = {"full": (1000, 95.0), "top": (400, 93.0), "A": (40, 95.0), "B": (20, 96.0), "C": (20, 90.0), "D": (5, 80.0)}
 
 
-@exercise("choosing.pareto")
+def pareto(points):
+    def beats(one, other):
+        (size, score), (other_size, other_score) = one, other
+        return size <= other_size and score >= other_score and one != other
+
+    return {name for name, point in points.items() if not any(beats(each, point) for each in points.values())}
+
+
+@exercise(
+    "choosing.pareto",
+    reference=pareto,
+    hints=(
+        "Go through all pairs: who is beaten by anyone?",
+        "One beats another if it is no larger, scores no less, and is not the same in both.",
+        "Section 4 has it for two dictionaries; there no two methods are the same in both.",
+    ),
+)
 def _pareto(f) -> None:
     """f(points) -> the set of names that no other beats: points has for each name its size and its score.
 
@@ -28,7 +44,19 @@ def _pareto(f) -> None:
         raise Misconception("two that are the same in both do not beat each other: both stay")
 
 
-@exercise("choosing.rank")
+def largest_rank(width, blocks, budget):
+    return budget // (2 * blocks * 2 * width)
+
+
+@exercise(
+    "choosing.rank",
+    reference=largest_rank,
+    hints=(
+        "A map from `width` to `width` with rank r gets r (width + width) parameters.",
+        "Two maps a block, and so many blocks.",
+        "Part of a rank cannot be bought: divide with `//`.",
+    ),
+)
 def _rank(f) -> None:
     """f(width, blocks, budget) -> the largest rank of LoRA beside query and value (width x width) within the budget"""
     wrong = {

@@ -6,7 +6,19 @@ from transformers import BertConfig, BertForSequenceClassification
 from peft_edu.lab.exercises.check import Misconception, exercise, expect_number
 
 
-@exercise("freezing.count")
+def trained_numbers(model):
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+@exercise(
+    "freezing.count",
+    reference=trained_numbers,
+    hints=(
+        "Every parameter knows whether it is trained.",
+        "`model.parameters()` gives a shared one once.",
+        "`p.numel()` is the number of its entries.",
+    ),
+)
 def _freezing_count(f) -> None:
     """f(model) -> the number of trained parameters of a PyTorch module"""
     model = nn.ModuleDict({"embed": nn.Embedding(7, 4), "block": nn.Linear(4, 4), "head": nn.Linear(4, 7, bias=False)})
@@ -23,7 +35,23 @@ def _freezing_count(f) -> None:
     expect_number(f(model), 32, wrong)
 
 
-@exercise("freezing.top_blocks")
+def top_blocks(model, n):
+    model.requires_grad_(False)
+    model.classifier.requires_grad_(True)
+    blocks = model.bert.encoder.layer
+    for block in blocks[len(blocks) - n :]:
+        block.requires_grad_(True)
+
+
+@exercise(
+    "freezing.top_blocks",
+    reference=top_blocks,
+    hints=(
+        "Freeze everything first.",
+        "The blocks are `model.bert.encoder.layer`; in Python `blocks[-0:]` is all of them.",
+        "The last n of L blocks are `blocks[L - n:]`.",
+    ),
+)
 def _freezing_top_blocks(f) -> None:
     """f(model, n) freezes a BertForSequenceClassification, but for its last n blocks and its classifier"""
     for n in (2, 0, 3):

@@ -1,4 +1,4 @@
-"""Lesson 07: the forward pass of LoRA, its start, its size, and merging."""
+"""Lesson 07: LoRA as functions: directions, the forward pass, its start, its size, merging, the best copy of a rank."""
 
 import torch
 from torch import Tensor
@@ -29,7 +29,20 @@ def _result(f, x_and_W: tuple[Tensor, ...], A: Tensor, B: Tensor) -> Tensor:
         raise Misconception("A and B are exchanged: A (r, in) reads x first, B (out, r) brings it up again") from error
 
 
-@exercise("lora.forward")
+def lora_forward(x, W, A, B, alpha):
+    rank = len(A)
+    return x @ W.T + alpha / rank * (x @ A.T @ B.T)
+
+
+@exercise(
+    "lora.forward",
+    reference=lora_forward,
+    hints=(
+        "Two terms: what W gives, and what B A gives.",
+        "x holds rows, so W x is `x @ W.T`.",
+        "The rank is the number of rows of A.",
+    ),
+)
 def _lora_forward(f) -> None:
     """f(x, W, A, B, alpha) -> h: x (t, in), W (out, in), A (r, in), B (out, r), h (t, out)"""
     x, W, A, B = tensors((4, 5), (3, 5), (2, 5), (3, 2))
@@ -49,7 +62,21 @@ def _lora_forward(f) -> None:
     same(result, batch @ W.T + ALPHA / 2 * batch @ A.T @ B.T, {}, otherwise)
 
 
-@exercise("lora.init")
+def lora_init(out_features, in_features, rank):
+    A = torch.randn(rank, in_features) / in_features**0.5
+    B = torch.zeros(out_features, rank)
+    return A, B
+
+
+@exercise(
+    "lora.init",
+    reference=lora_init,
+    hints=(
+        "B A must be zero at the start, but not both of them.",
+        "Look at the gradients: that of A has B as a factor, and that of B has A.",
+        "If all rows of A are alike, they learn alike, and the rank stays 1.",
+    ),
+)
 def _lora_init(f) -> None:
     """f(out_features, in_features, rank) -> (A, B): A (rank, in_features), B (out_features, rank)"""
     pair = f(6, 5, 3)
@@ -72,7 +99,19 @@ def _lora_init(f) -> None:
         raise Misconception("the rows of A are alike: they would get the same gradient, and the rank would stay at 1")
 
 
-@exercise("lora.count")
+def lora_count(in_features, out_features, rank):
+    return rank * (in_features + out_features)
+
+
+@exercise(
+    "lora.count",
+    reference=lora_count,
+    hints=(
+        "A has a row for each of the r directions. How long is a row?",
+        "B has a column for each direction. How long is a column?",
+        "Count A, count B, and add.",
+    ),
+)
 def _lora_count(f) -> None:
     """f(in_features, out_features, rank) -> the number of parameters that LoRA trains for one matrix"""
     wrong = {
@@ -90,7 +129,20 @@ def _lora_count(f) -> None:
     expect_number(f(7, 7, 3), 42, {}, otherwise)
 
 
-@exercise("lora.merge")
+def lora_merge(W, A, B, alpha):
+    rank = len(A)
+    return W + alpha / rank * B @ A
+
+
+@exercise(
+    "lora.merge",
+    reference=lora_merge,
+    hints=(
+        "The result has the shape of W.",
+        "The scale is the same as in the forward pass.",
+        "Make a new tensor: `W += ...` would change the caller's.",
+    ),
+)
 def _lora_merge(f) -> None:
     """f(W, A, B, alpha) -> the merged weight (out, in): W (out, in), A (r, in), B (out, r)"""
     W, A, B = tensors((3, 5), (2, 5), (3, 2))
@@ -100,3 +152,75 @@ def _lora_merge(f) -> None:
         "W comes back as it was: add (alpha / r) B A": W,
     }
     same(_result(f, (W,), A, B), W + ALPHA / 2 * B @ A, wrong)
+
+
+def directions(strengths, share):
+    energy = strengths.square()
+    held = energy.cumsum(0) / energy.sum()
+    return int((held < share).sum()) + 1
+
+
+@exercise(
+    "lora.directions",
+    reference=directions,
+    hints=(
+        "The energy of a direction is the square of its strength.",
+        "`cumsum(0)` adds up from the largest on. Divide by the sum of all, and you have shares.",
+        "Count those that do not hold enough yet, and add one.",
+    ),
+)
+def _directions(f) -> None:
+    """f(strengths, share) -> how many of the largest directions hold this share of the energy: strengths (n), the
+    largest first; the energy of a direction is the square of its strength"""
+    strengths = torch.tensor([6.0, 3.0, 2.0, 1.0, 1.0], dtype=torch.float64)
+    wrong = {
+        4: "the strengths themselves are added: energy is their square",
+        2: "these directions hold less than the share: one more is needed",
+        5: "this starts with the weakest direction: the largest come first",
+        0: "no single direction is compared with the share: add them up first, with cumsum",
+    }
+    expect_number(untouched(f, (strengths,), 0.9), 3, wrong)
+    expect_number(f(strengths, 0.5), 1, {3: "share is not used: it is 0.5 here, and was 0.9 before"})
+    even = torch.ones(4, dtype=torch.float64)
+    expect_number(f(even, 0.5), 2, {3: "two of four equal directions hold half exactly: that is enough"})
+
+
+def best_copy(change, rank):
+    U, S, Vh = torch.linalg.svd(change, full_matrices=False)
+    return U[:, :rank] * S[:rank] @ Vh[:rank]
+
+
+@exercise(
+    "lora.best_copy",
+    reference=best_copy,
+    hints=(
+        "`torch.linalg.svd(change, full_matrices=False)` gives U, S and Vh: directions, strengths, directions.",
+        "Keep the first `rank` of each: columns of U, numbers of S, rows of Vh.",
+        "Put together: `U * S @ Vh`, each of them cut.",
+    ),
+)
+def _best_copy(f) -> None:
+    """f(change, rank) -> the best copy of a matrix (out, in) among those of this rank: again one matrix (out, in)"""
+    (change,) = tensors((4, 4))
+    U, S, Vh = torch.linalg.svd(change, full_matrices=False)
+    result = untouched(f, (change,), 2)
+    if isinstance(result, (tuple, list)):
+        raise Misconception(f"expected one matrix, got {len(result)}: multiply them, U * S @ Vh")
+    block = torch.zeros_like(change)
+    block[:2, :2] = change[:2, :2]
+    wrong = {
+        "nothing is cut: this is the matrix itself, with all its directions": change,
+        "these are the weakest directions: S is sorted, the largest come first": U[:, -2:] * S[-2:] @ Vh[-2:],
+        "S is left out: each direction has its strength": U[:, :2] @ Vh[:2],
+        "Vh is transposed once more: its rows are the directions already": U[:, :2] * S[:2] @ Vh.T[:2],
+        "Vh is cut by columns: its rows are the directions, Vh[:rank]": U[:, :2] * S[:2] @ Vh[:, :2].T,
+        "one direction too few: [:rank] is as many as rank says": U[:, :1] * S[:1] @ Vh[:1],
+        "one direction too many: [:rank] is as many as rank says": U[:, :3] * S[:3] @ Vh[:3],
+        "S is squared: that is the energy": U[:, :2] * S[:2] ** 2 @ Vh[:2],
+        "this is a corner of the matrix: take its strongest directions": block,
+        "this is what is lost: the copy is the other part": U[:, 2:] * S[2:] @ Vh[2:],
+    }
+    same(result, U[:, :2] * S[:2] @ Vh[:2], wrong)
+    (wide,) = tensors((3, 6))
+    U, S, Vh = torch.linalg.svd(wide, full_matrices=False)
+    same(f(wide, 1), U[:, :1] * S[:1] @ Vh[:1], {}, "right for a square matrix of rank 2, but not for 3 x 6 of rank 1")

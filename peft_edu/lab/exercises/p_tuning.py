@@ -5,7 +5,20 @@ import torch
 from peft_edu.lab.exercises.check import exercise, expect_number, same, tensors, untouched
 
 
-@exercise("p_tuning.put_in")
+def put_in(embeddings, ids, pseudo):
+    rows = (-1 - ids).clamp(min=0)
+    return torch.where((ids < 0)[:, None], pseudo[rows], embeddings)
+
+
+@exercise(
+    "p_tuning.put_in",
+    reference=put_in,
+    hints=(
+        "Row 0 of `pseudo` has the id -1: the row of an id is `-1 - id`.",
+        "For ids from 0 on there is no row: clamp, and throw the result away.",
+        "`torch.where(condition, one, other)` chooses place by place.",
+    ),
+)
 def _put_in(f) -> None:
     """f(embeddings, ids, pseudo) -> (t, d): embeddings (t, d) of a text, its ids (t), pseudo (n, d) for -1, -2, ..."""
     embeddings, pseudo = tensors((5, 3), (3, 3))
@@ -25,7 +38,20 @@ def _put_in(f) -> None:
     same(result, right, wrong)
 
 
-@exercise("p_tuning.answer")
+def answer(logits, candidates):
+    place = int(logits[candidates].argmax())
+    return candidates[place]
+
+
+@exercise(
+    "p_tuning.answer",
+    reference=answer,
+    hints=(
+        "Only the candidates' logits count.",
+        "`logits[candidates].argmax()` is a place in the list.",
+        "Look that place up in `candidates`.",
+    ),
+)
 def _answer(f) -> None:
     """f(logits, candidates) -> a token id: logits (v) at the gap, candidates a list of token ids"""
     logits = torch.tensor([0.1, 3.0, 0.5, 2.0, 0.2, 1.0])

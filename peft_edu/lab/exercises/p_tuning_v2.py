@@ -3,7 +3,23 @@
 from peft_edu.lab.exercises.check import Misconception, exercise, expect_number
 
 
-@exercise("p_tuning_v2.align")
+def align(word_ids, tags):
+    labels = []
+    for word, before in zip(word_ids, [None, *word_ids], strict=False):
+        first = word is not None and word != before
+        labels.append(tags[word] if first else -100)
+    return labels
+
+
+@exercise(
+    "p_tuning_v2.align",
+    reference=align,
+    hints=(
+        "A token is asked for if its word is not the word of the token before it.",
+        "`zip(word_ids, [None, *word_ids])` gives each token's word and the one before.",
+        "A special token has no word: check for `None` too.",
+    ),
+)
 def _align(f) -> None:
     """f(word_ids, tags) -> list: for each token the tag of its word, if it is the word's first token, else -100.
 
@@ -19,7 +35,19 @@ def _align(f) -> None:
     _same_list(result, right, wrong)
 
 
-@exercise("p_tuning_v2.f1")
+def f1_of(given, right):
+    return 2 * len(given & right) / max(1, len(given) + len(right))
+
+
+@exercise(
+    "p_tuning_v2.f1",
+    reference=f1_of,
+    hints=(
+        "Precision and recall share their numerator, `len(given & right)`.",
+        "The harmonic mean of a/b and a/c is 2a / (b + c).",
+        "Both sets may be empty, or one: no division by zero.",
+    ),
+)
 def _f1(f) -> None:
     """f(given, right) -> F1: two sets of entities (first word, word after the last, kind)"""
     given = {(0, 1, "PRAISED"), (3, 4, "PRAISED"), (6, 7, "CRITICISED"), (8, 9, "CRITICISED")}

@@ -5,7 +5,21 @@ import torch
 from peft_edu.lab.exercises.check import Misconception, exercise, expect_number, same, tensors, untouched
 
 
-@exercise("prefix.attention")
+def prefix_attention(q, k, v, prefix_k, prefix_v):
+    keys = torch.cat([prefix_k, k])
+    values = torch.cat([prefix_v, v])
+    return torch.softmax(q @ keys.T / q.shape[-1] ** 0.5, -1) @ values
+
+
+@exercise(
+    "prefix.attention",
+    reference=prefix_attention,
+    hints=(
+        "One softmax over all keys, those of the prefix in front.",
+        "The scores are divided by the square root of w, the last size of q.",
+        "`torch.cat([prefix_k, k])`, and the values in the same order.",
+    ),
+)
 def _prefix_attention(f) -> None:
     """f(q, k, v, prefix_k, prefix_v) -> (t, w): q, k, v (t, w), prefix_k and prefix_v (p, w); no mask"""
     inputs = q, k, v, prefix_k, prefix_v = tensors((3, 4), (3, 4), (3, 4), (2, 4), (2, 4))
@@ -26,7 +40,19 @@ def _prefix_attention(f) -> None:
     same(untouched(f, inputs), attend(keys, values), wrong)
 
 
-@exercise("prefix.count")
+def prefix_count(layers, width, length):
+    return 2 * length * layers * width
+
+
+@exercise(
+    "prefix.count",
+    reference=prefix_count,
+    hints=(
+        "A key and a value, each as wide as the model.",
+        "In every layer.",
+        "Length 10 on GPT-2 medium, 24 layers of width 1,024: 491,520.",
+    ),
+)
 def _prefix_count(f) -> None:
     """f(layers, width, length) -> the number of parameters of a prefix, without an MLP"""
     wrong = {
@@ -39,7 +65,19 @@ def _prefix_count(f) -> None:
     expect_number(f(24, 1024, 10), 491_520, {}, "right for 5 layers, but not for GPT-2 medium: the formula is 2 p L d")
 
 
-@exercise("prefix.mask")
+def prefix_mask(mask, length):
+    return torch.cat([mask.new_ones(len(mask), length), mask], 1)
+
+
+@exercise(
+    "prefix.mask",
+    reference=prefix_mask,
+    hints=(
+        "There are more positions to see: p + t of them.",
+        "Everybody sees the prefix.",
+        "`mask.new_ones(len(mask), length)`",
+    ),
+)
 def _prefix_mask(f) -> None:
     """f(mask, length) -> (b, p + t): the mask (b, t) of a batch, 1 for tokens and 0 for padding, with a prefix"""
     (noise,) = tensors((2, 3))

@@ -5,7 +5,20 @@ import torch
 from peft_edu.lab.exercises.check import Misconception, exercise, same, tensors, untouched
 
 
-@exercise("prompt.inputs")
+def prompt_inputs(embeddings, prompt):
+    rows = prompt.expand(len(embeddings), -1, -1)
+    return torch.cat([rows, embeddings], 1)
+
+
+@exercise(
+    "prompt.inputs",
+    reference=prompt_inputs,
+    hints=(
+        "The result is (b, p + t, d).",
+        "Every row gets the same prompt: `prompt.expand(b, -1, -1)`.",
+        "In front, so that a decoder's text can see it.",
+    ),
+)
 def _prompt_inputs(f) -> None:
     """f(embeddings, prompt) -> (b, p + t, d): embeddings (b, t, d), prompt (p, d), the same for every row"""
     embeddings, prompt = tensors((2, 3, 4), (5, 4))
@@ -17,7 +30,19 @@ def _prompt_inputs(f) -> None:
     same(result, torch.cat([rows, embeddings], 1), wrong)
 
 
-@exercise("prompt.labels")
+def prompt_labels(labels, length):
+    return torch.cat([labels.new_full((len(labels), length), -100), labels], 1)
+
+
+@exercise(
+    "prompt.labels",
+    reference=prompt_labels,
+    hints=(
+        "Every position of the logits needs a label.",
+        "Nobody is to guess a virtual token.",
+        "Cross entropy leaves out -100.",
+    ),
+)
 def _prompt_labels(f) -> None:
     """f(labels, length) -> (b, p + t): labels (b, t) of a language model, for a text with a prompt in front"""
     labels = torch.tensor([[4, 5, 6], [7, 8, -100]])
