@@ -399,6 +399,20 @@ class TestTheBaseIsKnownAgain:
         edit(folder, weights=weights)
         refused(folder, f"trained on other weights: the last row of {name} goes up to", family="bert")
 
+    @pytest.mark.parametrize("family", ["bert", "t5"])
+    def test_a_base_into_which_another_update_was_merged_is_refused(self, family, tmp_path):
+        folder = save(learned(family), tmp_path / "saved")
+        base = tiny(family, "classify")
+        merged = LoRA(rank=2)
+        for parameter in trainable(merged.attach(base)).values():
+            nn.init.normal_(parameter, std=0.2)
+        merged.merge()
+        with pytest.raises(ValueError, match="trained on other weights: the last row of .*(query|value|q|v).weight"):
+            load(base, folder)
+        merged.unmerge()
+        merged.detach()
+        assert attached(load(base, folder)) == LoRA(rank=4)
+
     @pytest.mark.parametrize("saved, here", [("float64", "bfloat16"), ("bfloat16", "float32"), ("float16", "float64")])
     def test_the_same_weights_are_known_in_another_precision(self, saved, here, tmp_path):
         saved, here = getattr(torch, saved), getattr(torch, here)

@@ -48,6 +48,15 @@ def test_weights_are_no_activations():
     assert two == pytest.approx(2 * one, rel=0.02)
 
 
+def test_checkpoints_keep_less_and_compute_more():
+    model = random_model("bert").requires_grad_(False)
+    LoRA(rank=2).attach(model).train()
+    whole = backward_cost(model, language_batch())
+    model.activation_checkpointing_enable({"use_reentrant": False})
+    recomputed = backward_cost(model, language_batch())
+    assert recomputed.kept < whole.kept and recomputed.operations > whole.operations
+
+
 def test_attention_is_counted():
     """Each of b t queries meets p more keys and values: d multiplications and additions for both, in every layer."""
     model, batch = random_model("gpt2"), language_batch()

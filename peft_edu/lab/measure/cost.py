@@ -61,7 +61,7 @@ def backward_cost(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Backwa
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), sdpa_kernel(SDPBackend.MATH):
         loss = model(**batch).loss
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # for checkpoints, which recompute
         loss.backward()
     model.zero_grad(set_to_none=True)
     return BackwardCost(counter.get_total_flops(), sum(activations.values()))
