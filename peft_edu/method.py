@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from peft_edu.anatomy import family, head
+from peft_edu.anatomy import family, head, names
 
 _RECORD = "_peft_edu"  # a model carries its method under this name, so that copy.deepcopy copies both together
 METHODS: dict[str, type["Method"]] = {}  # every method by its name, for the files that name one
@@ -100,6 +100,13 @@ class Method:
         known, every = self.own | self._weights.keys(), self._attached_to().named_parameters()
         return {name: parameter for name, parameter in every if parameter.requires_grad or parameter in known}
 
+    def finished(self, name: str, made: str) -> dict[str, Tensor]:
+        """`learned`, but of each child that was added only what it makes, its attribute `made`, under this name."""
+        paths = names(self._attached_to())
+        gone = {parameter for child in self.added for parameter in child.parameters()}
+        kept = {path: parameter for path, parameter in self.learned().items() if parameter not in gone}
+        return kept | {f"{paths[child]}.{name}": getattr(child, made).detach() for child in self.added}
+
     def add(self, module: nn.Module, name: str, child: nn.Module) -> None:
         """Put a child beside the weights of a module, on their device and in their precision.
 
@@ -174,7 +181,7 @@ class Method:
             raise RuntimeError(f"{self} is not attached to a model")
         return self._model
 
-    def _leave(self) -> PreTrainedModel:
+    def _leave(self) -> None:
         """Undo every edit, but not what training did to the weights. Interrupted, it can be called again."""
         model = self._attached_to()
         while self._undo:
@@ -182,7 +189,6 @@ class Method:
             self._undo.pop()
         vars(model).pop(_RECORD, None)
         self._model = None
-        return model
 
 
 def _remove(module: nn.Module, name: str) -> None:

@@ -163,9 +163,4 @@ class PTuning(Method):
 
     def saved(self) -> tuple[Method, dict[str, Tensor]]:
         """Without the encoder: n d numbers, and what else was trained."""
-        recipe, learned = super().saved()
-        [pseudo] = self.added
-        made = set(pseudo.encoder.parameters())
-        [start] = [name for name, parameter in learned.items() if parameter is pseudo.start]
-        kept = {name: parameter for name, parameter in learned.items() if parameter not in made}
-        return replace(recipe, encoder="none"), kept | {start: pseudo.embeddings.detach()}
+        return replace(self, encoder="none"), self.finished("start", "embeddings")

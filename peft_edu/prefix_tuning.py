@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from peft_edu.anatomy import attentions, key_value_shape, max_tokens, names, positions, sliding_window
+from peft_edu.anatomy import attentions, key_value_shape, max_tokens, positions, sliding_window
 from peft_edu.attention import ATTENTION, activations, attention
 from peft_edu.checks import affordable, in_vocabulary, indices, number, token_ids, whole_number, yes_or_no
 from peft_edu.method import Method
@@ -112,6 +112,7 @@ class PrefixTuning(Method):
             raise ValueError(f"length {self.length} leaves no room for text: the model has {most} positions")
         numbers = (self.length + self.hidden) * 2 * heads * width * sum(map(len, kinds))
         affordable(f"length {self.length} with hidden {self.hidden}", numbers, model)
+        # transformers' public set_attn_implementation has no counterpart that tells what to go back to.
         for config in {id(module.config): module.config for kind in kinds for module in kind}.values():
             self.configure(config, "_attn_implementation", ATTENTION)
         starts = self._starts(model, kinds, heads, width)
@@ -157,11 +158,4 @@ class PrefixTuning(Method):
 
     def saved(self) -> tuple[Method, dict[str, Tensor]]:
         """Without the MLP: p L 2 d numbers, and the head."""
-        recipe, learned = super().saved()
-        if not self.hidden:
-            return recipe, learned
-        paths = names(self._attached_to())
-        made = {parameter for prefix in self.added for parameter in prefix.parameters()}
-        kept = {name: parameter for name, parameter in learned.items() if parameter not in made}
-        flat = {f"{paths[prefix]}.keys_values": prefix.keys_values.detach() for prefix in self.added}
-        return replace(self, hidden=0), kept | flat
+        return replace(self, hidden=0), self.finished("keys_values", "keys_values")

@@ -185,6 +185,7 @@ def test_long_texts_are_cut_where_a_prompt_needs_the_room(command, tmp_path):
         (["--method", "PTuning"], "PTuning asks with the template .*words is of the kind classify and has no gap"),
         (["--method", "PTuning", "joint=no"], "joint is 'no'"),
         (["--template", "{text} [MASK]"], "asks with the template '{text} .MASK.', but words is of the kind classify"),
+        (["--method", "PTuning", "--template", "{text} [MASK]"], "PTuning has a template of its own: give template="),
         (["--task", "facts"], "asks for a word in the place of .MASK."),
         (["--task", "nope"], "no task 'nope'"),
         (["--backbone", "."], "holds no config.json"),

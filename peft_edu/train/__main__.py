@@ -30,6 +30,8 @@ def run(options: Namespace) -> None:
         place_for(options.out, {RECIPE, LEARNED})  # an hour of training is too late to learn that it cannot be kept
     fields = dict(options.fields)
     method = make_method(options.method, {name: fields[name] for name in fields if name != "init"}, "the command line")
+    if options.template is not None and hasattr(method, "template"):
+        raise ValueError(f"{options.method} has a template of its own: give template=... in the place of --template")
     data = task(options.task).asked_by(options).asked_by(method)  # with the template that one of them has
     model, tokenizer = backbone(options.backbone, **data.head)
     if "init" in fields:  # words, which the model's tokenizer reads
