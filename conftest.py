@@ -12,6 +12,7 @@ LONGEST = ("notebooks/04", "notebooks/08", "notebooks/02", "notebooks/", "test_c
 # Before torch is imported anywhere; the kernels and servers that tests start inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.pop("PEFT_EDU_WORKBOOK", None)  # in a terminal of JupyterLab it names a learner's own
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(OFFLINE), os.environ.get("PYTHONPATH")]))
 runpy.run_path(str(OFFLINE / "sitecustomize.py"))
 
