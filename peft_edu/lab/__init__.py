@@ -1,8 +1,9 @@
 """What the notebooks need beside the methods: models, tasks, pictures, widgets, predictions, checks."""
 
 from peft_edu.lab import exercises  # noqa: F401 (importing them is what puts them on the list of `check`)
-from peft_edu.lab.exercises.check import check
+from peft_edu.lab.exercises.check import check, hint
 from peft_edu.lab.figures import plots
+from peft_edu.lab.figures.block import draw_block
 from peft_edu.lab.figures.display import show
 from peft_edu.lab.figures.model_map import draw
 from peft_edu.lab.figures.pretraining import pretraining_figure
@@ -16,12 +17,14 @@ from peft_edu.lab.models.architectures import architecture
 from peft_edu.lab.models.backbones import backbone, card, complete
 from peft_edu.lab.models.pretraining import ladder, pretraining_log
 from peft_edu.lab.study.recipe import NOTE
-from peft_edu.lab.study.results import averages, interval, results, scores, stored
-from peft_edu.lab.study.run import finetune, recipe
+from peft_edu.lab.study.results import averages, interval, results, scores, scores_by, stored
+from peft_edu.lab.study.run import finetune, nearest, recipe
 from peft_edu.lab.tasks.metrics import score_texts
 from peft_edu.lab.tasks.task import task
 from peft_edu.lab.widgets.card import TrainerCard
+from peft_edu.lab.widgets.change import ChangeCard
 from peft_edu.lab.widgets.decision import Cost, DecisionCard
+from peft_edu.lab.widgets.dial import DialCard, Recorder
 from peft_edu.lab.widgets.predict import predict
 from peft_edu.lab.widgets.sliders import BottleneckCard, DepthCard, FreezingCard, PrefixCard, PromptCard, RankCard
 from peft_edu.lab.widgets.taxonomy import TaxonomyCard
@@ -30,13 +33,16 @@ from peft_edu.lab.widgets.template import TemplateCard
 __all__ = [
     "NOTE",
     "BottleneckCard",
+    "ChangeCard",
     "Cost",
     "DecisionCard",
     "DepthCard",
+    "DialCard",
     "FreezingCard",
     "PrefixCard",
     "PromptCard",
     "RankCard",
+    "Recorder",
     "TaxonomyCard",
     "TemplateCard",
     "TrainerCard",
@@ -48,14 +54,17 @@ __all__ = [
     "check",
     "complete",
     "draw",
+    "draw_block",
     "finetune",
     "forward_operations",
     "held_out",
+    "hint",
     "interval",
     "ladder",
     "language_loss",
     "loss_on_old_text",
     "median_times",
+    "nearest",
     "paper_counts",
     "plots",
     "predict",
@@ -67,6 +76,7 @@ __all__ = [
     "results",
     "score_texts",
     "scores",
+    "scores_by",
     "self_check",
     "sentences",
     "show",

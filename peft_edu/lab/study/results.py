@@ -57,6 +57,16 @@ def scores(study: str, rows: Iterable[str], split: str = "test", column: str = "
     return {row: (100 * table.loc[[row]]).round(2).tolist() for row in rows}
 
 
+def scores_by(study: str, pattern: str, settings: Iterable, split: str = "test") -> dict[Any, list[float]]:
+    """The scores of rows that differ in one setting, by that setting.
+
+    >>> scores_by("aspects", "LoRA r={}", (1, 16))[1][:2]
+    [93.77, 78.31]
+    """
+    settings = list(settings)
+    return dict(zip(settings, scores(study, map(pattern.format, settings), split).values(), strict=True))
+
+
 def averages(found: Mapping[Any, Sequence[float]]) -> dict[Any, float]:
     """The mean of each row's seeds to one decimal; a name that was broken for a figure comes back on one line."""
     if not isinstance(found, Mapping):

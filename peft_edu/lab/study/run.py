@@ -1,6 +1,6 @@
 """Train by the recipe of a row."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -50,6 +50,11 @@ def recipe(study: str, row: str) -> Recipe:
     if row not in best(study):
         raise ValueError(f"{row!r} of {study!r} has no stored run yet: `make study` chooses its rate and steps")
     return Recipe(**vars(rows[row]), **best(study)[row])
+
+
+def nearest(study: str, pattern: str, stored: Iterable[int], wanted: int) -> Recipe:
+    """The recipe of a setting between the stored ones: that of the largest which is no larger than it."""
+    return recipe(study, pattern.format(max(each for each in stored if each <= wanted)))
 
 
 def data_of(problem: Problem, row: Row, seed: int) -> Task:
