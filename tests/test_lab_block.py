@@ -29,7 +29,8 @@ from peft_edu.attention import ATTENTION
 from peft_edu.attention import attention as attend
 from peft_edu.lab.figures import block as figure
 from peft_edu.lab.figures import style
-from peft_edu.lab.figures.block import block_parts, describe, svg
+from peft_edu.lab.figures.block import svg
+from peft_edu.lab.measure.block_parts import PARALLEL, SERIES, WAYS, block_parts, describe
 from peft_edu.method import Method
 
 ROLES = ("query", "key", "value", "output", "up", "down")
@@ -86,7 +87,7 @@ def test_the_parts_are_what_was_attached(family, task, method, block):
     whole, found = count(model), trained(model)
     assert sum(found.values()) == whole.trainable and found["head"] == whole.head
     added = sum(p.numel() for child in attached(model).added for p in child.parameters())
-    assert sum(found[kind] for kind in figure.WAYS) + found["shared"] == added
+    assert sum(found[kind] for kind in WAYS) + found["shared"] == added
     ends = block_parts(model)
     behind = sum(box.size for box in (ends.embedding, ends.final, ends.head)) + ends.shared
     front = sum(each.trained for each in ends.embedding.added)
@@ -177,6 +178,32 @@ class Mine(Method):
                 self.hook(target.module.register_forward_hook(getattr(change, self.hook_name)))
 
 
+@dataclass
+class TwoChildren(Method):
+    """A and B added each alone, with one hook for both."""
+
+    def insert(self, model):
+        for target in linear_maps(model, ("value", "up")):
+            rows, columns = target.weight.shape
+            self.add(target.module, "lora_A", nn.Linear(columns, 3, bias=False))
+            self.add(target.module, "lora_B", nn.Linear(3, rows, bias=False))
+            self.hook(target.module.register_forward_hook(add_both))
+
+
+def add_both(module, inputs, output):
+    return output + module.lora_B(module.lora_A(*inputs))
+
+
+@dataclass
+class TwoUpdates(Method):
+    def insert(self, model):
+        for target in linear_maps(model, ("query",)):
+            for name in ("first", "second"):
+                change = LowRank(*reversed(target.weight.shape))
+                self.add(target.module, name, change)
+                self.hook(target.module.register_forward_hook(change.beside))
+
+
 class Scale(nn.Module):
     def __init__(self, width):
         super().__init__()
@@ -246,6 +273,8 @@ class OwnPrefix(Method):
         ("llama", Mine(), "Mine: in parallel with query and output, rank 2"),
         ("bert", Mine(""), "mine at query and output changes nothing: no hook uses it"),
         ("bert", Mine("forgotten"), "mine at query and output changes nothing: no hook uses it"),
+        ("bert", TwoChildren(), "TwoChildren: in parallel with value and up, rank 3"),
+        ("bert", TwoUpdates(), "TwoUpdates: in parallel with query, rank 2"),
         ("bert", Rescaled(), "in series behind key, value and up, scale"),
         ("gpt2", Rescaled(), "in series behind query, key, value and up, scale"),
         ("bert", Gain(), "in series behind LayerNorm and what lies outside of the blocks, gain"),
@@ -267,9 +296,9 @@ def test_a_learner_s_own_method_is_drawn(family, method, words):
 def test_lora_and_an_adapter_on_the_same_linear_map_are_told_apart():
     """Llama's output map is both: LoRA's hook follows from its input, the adapter's from its output."""
     lora = block_parts(attach("llama", "classify", LoRA(4, targets=("output",))))
-    assert [each.acts for each in lora.sublayers[0].map("output").added] == [figure.PARALLEL]
+    assert [each.acts for each in lora.sublayers[0].map("output").added] == [PARALLEL]
     adapter = block_parts(attach("llama", "classify", Adapter(4)))
-    assert [each.acts for each in adapter.sublayers[0].behind] == [figure.SERIES]
+    assert [each.acts for each in adapter.sublayers[0].behind] == [SERIES]
     assert not adapter.sublayers[0].map("output").added
 
 
