@@ -13,8 +13,6 @@ from urllib.parse import quote
 # Read when Jupyter is imported. Lessons run without a network: JupyterLab is not to ask for news or updates.
 os.environ["JUPYTER_CONFIG_PATH"] = str(Path(__file__).parent.resolve() / "jupyter")
 
-from jupyter_server.serverapp import list_running_servers  # noqa: E402
-from jupyterlab.labapp import main  # noqa: E402
 from workbook import hand_out  # noqa: E402
 
 
@@ -47,6 +45,8 @@ def address(lesson):
 
 def running(workbook):
     """The server that has this workbook open, or None."""
+    from jupyter_server.serverapp import list_running_servers  # it takes seconds, and what is wrong is told before
+
     for server in list_running_servers():
         try:
             if Path(server["root_dir"]).resolve() == workbook:
@@ -95,4 +95,6 @@ if __name__ == "__main__":
         lay_out(lesson.parent, workbook)
         os.environ["PEFT_EDU_WORKBOOK"] = str(workbook)  # for the kernels: there they keep what a learner did
         print(f"Your workbook is {workbook}. To end JupyterLab, press Control-C here twice.", flush=True)
+        from jupyterlab.labapp import main
+
         main([*options(workbook, lesson.name), *more])
