@@ -15,27 +15,116 @@ def shown(monkeypatch):
     return bundles
 
 
-def test_with_nobody_at_the_keyboard_it_is_the_measurement_and_one_line(shown, capsys):
+@pytest.fixture(autouse=True)
+def book(tmp_path, monkeypatch):
+    """A workbook of the test's own, so that no guess is remembered from another one."""
+    monkeypatch.setenv("PEFT_EDU_WORKBOOK", str(tmp_path))
+    return tmp_path / "progress.jsonl"
+
+
+def test_with_nobody_at_the_keyboard_it_is_the_measurement_alone(shown):
     guess = predict("How many?", low=1, high=128)
     guess.reveal(11, hint=HINT)
-    assert capsys.readouterr().out == (
-        "Measured: 11.\nNo guess was committed. To compare one, commit it above and run this cell again.\n"
-    )
-    assert shown[0]["text/plain"] == "Predict. How many? (a number from 1 to 128)"
-    assert "application/vnd.jupyter.widget-view+json" in shown[0]
+    assert [each["text/plain"] for each in shown] == ["Predict. How many? (a number from 1 to 128)", "Measured: 11."]
+    assert all("application/vnd.jupyter.widget-view+json" in each for each in shown)
+    assert "is compared here" in guess.compared.value
 
 
 @pytest.mark.parametrize("typed, verdict", [("40", "too high"), (" 3 ", "too low"), ("12", "right"), ("10,5", "right")])
-def test_a_number_is_compared(shown, capsys, typed, verdict):
+def test_a_number_is_compared(shown, typed, verdict):
     guess = predict("How many?", low=1, high=128)
     guess.box.value = typed
     guess.button.click()
     guess.reveal(11.04, hint=HINT)
-    assert f", {verdict}. {HINT[verdict]}" in capsys.readouterr().out
+    far = "" if verdict == "right" else f" by {abs(float(typed) - 11.04):.3g}"
+    assert f", {verdict}{far}. {HINT[verdict]}" in shown[-1]["text/plain"] == guess.says()
     assert "Your guess" in guess.note.value
 
 
-def test_a_comma_before_three_digits_groups_them(shown, capsys):
+def enter(guess):
+    """What the page sends when Enter is pressed in the box."""
+    guess.box._handle_custom_msg({"event": "submit"}, [])
+
+
+def test_enter_commits(shown):
+    guess = predict("How many?", low=1, high=128)
+    guess.box.value = "12"
+    assert guess.value is None
+    enter(guess)
+    assert guess.value == 12 and guess.open
+
+
+def test_a_guess_that_comes_after_the_measurement_is_compared_at_once(shown):
+    guess = predict("How many?", low=1, high=128)
+    guess.reveal(11, hint=HINT)
+    guess.commit("64")
+    assert "Your guess: 64, too high by 53. It is fewer" in guess.compared.value
+    guess.commit("11")
+    assert "Your guess: 11, right. Low rank was found." in guess.compared.value
+    assert "run this cell" not in guess.compared.value + guess.note.value.lower()
+
+
+def test_a_guess_outlives_its_cell_and_its_kernel(shown, book):
+    predict("How many?", low=1, high=128).commit("12")
+    assert book.is_file()
+    for question in (predict("How many?", low=1, high=128), predict("How many?", low=1, high=128)):
+        assert question.value == 12 and question.box.value == "12" and "Your guess: <b>12</b>" in question.note.value
+        question.reveal(11, HINT)
+        assert "Your guess: 12, right." in shown[-1]["text/plain"]
+    predict("Which?", choices=["head", "norms"]).commit("norms")
+    assert predict("Which?", choices=["head", "norms"]).box.value == "norms"
+    assert predict("How many others?", low=1, high=128).value is None
+
+
+@pytest.mark.parametrize("asked", [{"low": 1, "high": 10}, {"choices": ["head", "norms"]}])
+def test_a_guess_that_no_longer_answers_the_question_is_left_out(shown, asked):
+    predict("How many?", low=1, high=128).commit("12")
+    guess = predict("How many?", **asked)
+    assert guess.value is None and not guess.open
+
+
+@pytest.mark.parametrize(
+    "entry", ["{}", '{"kind": "guess", "name": "How many?"}', "half a li", '{"kind": "guess", "na']
+)
+def test_a_damaged_memory_is_no_guess(shown, book, entry):
+    book.write_text(entry)
+    assert predict("How many?", low=1, high=128).value is None
+
+
+@pytest.mark.parametrize(
+    "typed, verdict",
+    [
+        ("0.95", "right"),
+        ("2", "right"),
+        ("5", "too high by a factor of 3.6"),
+        ("0.1", "too low by a factor of 14"),
+        ("0", "too low by 1.4"),
+    ],
+)
+def test_where_smallness_is_the_point_a_factor_decides(shown, typed, verdict):
+    guess = predict("Which share?", low=0, high=100, scale="log")
+    guess.commit(typed)
+    guess.reveal(1.4)
+    assert guess.says().endswith(f", {verdict}.")
+
+
+@pytest.mark.parametrize("asked", [{"scale": "ln"}, {"low": -1, "scale": "log"}])
+def test_a_scale_is_linear_or_logarithmic(asked):
+    with pytest.raises(ValueError, match="scale is .*, but must be 'linear', or 'log' for numbers from 0 on"):
+        predict("How many?", **{"low": 0, "high": 1} | asked)
+
+
+@pytest.mark.parametrize("opens", [lambda g: g.commit("3"), lambda g: g.skip.click(), lambda g: g.reveal(11)])
+def test_what_waits_for_the_guess_is_told_when_it_may_show_itself(shown, opens):
+    guess, told = predict("How many?", low=1, high=128), []
+    guess.when_open(lambda: told.append(guess.open))
+    guess.commit("nothing")
+    assert not told and not guess.open
+    opens(guess)
+    assert told == [True]
+
+
+def test_a_comma_before_three_digits_groups_them(shown):
     guess = predict("How many?", low=1, high=1e6)
     guess.box.value = "12,288"
     guess.button.click()
@@ -50,14 +139,14 @@ def test_what_is_no_guess_is_told_under_the_box(shown, typed):
     assert guess.value is None and guess.note.value == "Type a number from 1 to 128."
 
 
-def test_a_choice_is_compared_and_explained(shown, capsys):
+def test_a_choice_is_compared_and_explained(shown):
     guess = predict("Which?", choices=["head", "biases", "blocks"])
     guess.button.click()
     assert guess.note.value == "Choose one first."
     guess.box.value = "head"
     guess.button.click()
     guess.reveal("blocks", hint={"head": "The features are frozen."})
-    assert capsys.readouterr().out.endswith("Your guess: head, not what was measured. The features are frozen.\n")
+    assert shown[-1]["text/plain"].endswith("Your guess: head, not what was measured. The features are frozen.")
     with pytest.raises(ValueError, match="none of the choices head, biases, blocks"):
         guess.reveal("norms")
 

@@ -7,6 +7,7 @@ from peft_edu.lab.figures.block import draw_block
 from peft_edu.lab.figures.display import show
 from peft_edu.lab.figures.model_map import draw
 from peft_edu.lab.figures.pretraining import pretraining_figure
+from peft_edu.lab.figures.progress import progress
 from peft_edu.lab.figures.sentences import sentences
 from peft_edu.lab.installation import self_check
 from peft_edu.lab.measure.attention import prefix_mass
@@ -25,6 +26,7 @@ from peft_edu.lab.widgets.card import TrainerCard
 from peft_edu.lab.widgets.change import ChangeCard
 from peft_edu.lab.widgets.decision import Cost, DecisionCard
 from peft_edu.lab.widgets.dial import DialCard, Recorder
+from peft_edu.lab.widgets.explain import explain
 from peft_edu.lab.widgets.predict import predict
 from peft_edu.lab.widgets.sliders import BottleneckCard, DepthCard, FreezingCard, PrefixCard, PromptCard, RankCard
 from peft_edu.lab.widgets.taxonomy import TaxonomyCard
@@ -55,6 +57,7 @@ __all__ = [
     "complete",
     "draw",
     "draw_block",
+    "explain",
     "finetune",
     "forward_operations",
     "held_out",
@@ -72,6 +75,7 @@ __all__ = [
     "pretraining_figure",
     "pretraining_log",
     "readable",
+    "progress",
     "recipe",
     "results",
     "score_texts",

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from peft_edu.lab.figures import plots, style
 from peft_edu.lab.figures.display import present, unseen
 from peft_edu.lab.widgets.controls import as_error, reserved_image
+from peft_edu.lab.widgets.predict import Guess
 from peft_edu.lab.widgets.training import OnStep, TrainButton
 
 WIDTH = "790px"  # of every card: a figure and its frame
@@ -30,8 +31,14 @@ class Card:
 
     inches = style.HEIGHT  # of the figure, whatever it shows
 
-    def __init__(self, title: str, controls: Mapping[str, widgets.Widget], trainer: TrainButton | None = None):
-        self.controls, self.trainer = dict(controls), trainer
+    def __init__(
+        self,
+        title: str,
+        controls: Mapping[str, widgets.Widget],
+        trainer: TrainButton | None = None,
+        after: Guess | None = None,
+    ):
+        self.controls, self.trainer, self.after = dict(controls), trainer, after
         self.result, self.image = widgets.HTML(), reserved_image(self.inches)
         self._measured, self._drawn = {}, {}  # by state: each is measured and drawn once
         row = [*self.controls.values(), *(trainer.buttons if trainer else ())]
@@ -44,7 +51,14 @@ class Card:
             control.style.description_width = "initial"
             if name != "box":  # it goes with the slider: to watch both would show each move twice
                 control.observe(self.update, "value")
+        if after:
+            after.when_open(self.update)
         self.update()
+
+    @property
+    def held(self) -> bool:
+        """Whether the answer to a guess is still held back: it shows itself once there is a guess, or at "skip"."""
+        return self.after is not None and not self.after.open
 
     def figure(self) -> Figure:
         """The figure as it stands now, for a page where no widget lives."""
@@ -60,11 +74,12 @@ class Card:
         try:
             state = self.state()
             numbers = self._numbers(state)
-            if state not in self._drawn:
-                self._drawn[state] = style.png(self.draw(numbers))
+            shown = state, self.held
+            if shown not in self._drawn:
+                self._drawn[shown] = style.png(self.draw(numbers))
             # An Image with a tooltip does not open in JupyterLab (ipywidgets 8.1), so its words stand in the result.
             self.result.value = self.words(numbers) + unseen(f"Figure: {self.alt(numbers)}")
-            self.image.value = self._drawn[state]
+            self.image.value = self._drawn[shown]
         except Exception as error:
             self.result.value = as_error(error)
 

@@ -1,48 +1,90 @@
 """Predict, run, explain: a learner commits to a guess, the experiment runs, and both are put side by side."""
 
+import html
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 
 import ipywidgets as widgets
 
+from peft_edu.lab import workbook
 from peft_edu.lab.figures.display import present
 
 Value = float | str
+FACTOR = 1.5  # on a logarithmic scale a guess is right within this factor
 
 
 class Guess:
-    """A learner's guess. `value` is None until one is committed."""
+    """A learner's guess, kept by its question: the cell can be run again, today or tomorrow, and it is still there.
 
-    def __init__(self, question: str, low: float | None, high: float | None, choices: Sequence[str] | None):
-        _check(question, low, high, choices)
-        self.question, self.low, self.high, self.choices = question, low, high, list(choices or ())
+    `value` is None until one is committed. `open`: committed, skipped or measured, so that the answer may be shown.
+    """
+
+    def __init__(
+        self, question: str, low: float | None, high: float | None, choices: Sequence[str] | None, scale: str = "linear"
+    ):
+        _check(question, low, high, choices, scale)
+        self.question, self.low, self.high, self.scale = question, low, high, scale
+        self.choices = list(choices or ())
         self.value: Value | None = None
+        self.open = False
+        self.measured: Value | None = None
+        self._hint: Mapping[str, str] = {}
+        self._waiting: list[Callable[[], None]] = []
         if self.choices:
             self.asked, self.box = f"one of: {', '.join(choices)}", widgets.RadioButtons(options=choices, value=None)
         else:
             self.asked = f"a number from {low:g} to {high:g}"
             self.box = widgets.Text(placeholder=self.asked, layout=widgets.Layout(width="220px"))
-        self.button = widgets.Button(description="commit", tooltip="Commit this guess")
-        self.note = widgets.HTML()
+            self.box.on_msg(lambda _, message, __: self.commit(self.box.value) if message == {"event": "submit"} else 0)
+        small = widgets.Layout(width="80px")
+        self.button = widgets.Button(description="commit", tooltip="Commit this guess (or press Enter)", layout=small)
+        self.skip = widgets.Button(description="skip", tooltip="Go on without a guess", layout=small)
+        self.note, self.compared = widgets.HTML(), widgets.HTML()
         self.button.on_click(lambda _: self.commit(self.box.value))
-        heading, row = widgets.HTML(f"<b>Predict.</b> {question}"), widgets.HBox([self.box, self.button])
+        self.skip.on_click(lambda _: self._open("Skipped. A guess can still be committed."))
+        heading = widgets.HTML(f"<b>Predict.</b> {html.escape(question)}")
+        row = widgets.HBox([self.box, self.button, self.skip])
         self.view = widgets.VBox([heading, row, self.note])
+        self._remember()
+
+    def _remember(self) -> None:
+        """The guess of an earlier run, if it still answers the question."""
+        entry = workbook.kept("guess", self.question) or {}
+        try:
+            self.value = self._read(entry["value"])
+        except (KeyError, ValueError):
+            return
+        self.box.value = self.value if self.choices else f"{self.value:g}"
+        self._open(f"Your guess: <b>{html.escape(_said(self.value))}</b>.")
 
     def commit(self, value: object) -> None:
-        """Take the guess, or say under the box what is missing."""
+        """Take the guess and keep it, or say under the box what is missing."""
         try:
             self.value = self._read(value)
-            self.note.value = f"Your guess: <b>{_said(self.value)}</b>. Run the cells below to compare it."
         except ValueError as error:
             self.note.value = str(error)
+            return
+        workbook.keep("guess", self.question, value=self.value)
+        said = f"Your guess: <b>{html.escape(_said(self.value))}</b>."
+        self._open(f"{said} Run the cells below to compare it." if self.measured is None else said)
+        self._compare()
+
+    def when_open(self, show: Callable[[], None]) -> None:
+        """Call this once the answer may be shown: at a guess, at "skip", or at the measurement."""
+        self._waiting.append(show)
+
+    def _open(self, note: str) -> None:
+        self.note.value, self.open = note, True
+        for show in self._waiting:
+            show()
 
     def reveal(self, measured: Value, hint: Mapping[str, str] | None = None) -> None:
-        """Print the measurement beside the guess, and what the difference usually means.
+        """Show the measurement beside the guess, and what the difference usually means.
 
         `hint` has the keys "too high", "too low" and "right", or for choices the choices themselves. Without a guess,
-        as when a notebook runs by itself, it is the measurement and one neutral line.
+        as when a notebook runs by itself, it is the measurement alone; one that is committed later is compared at once.
         """
         if self.choices and measured not in self.choices:
             raise ValueError(f"measured {measured!r} is none of the choices {', '.join(self.choices)}")
@@ -51,13 +93,24 @@ class Guess:
         known = self.choices or ["too high", "too low", "right"]
         if not isinstance(hint or {}, Mapping) or set(hint or {}) - set(known):
             raise ValueError(f"hint is {hint!r}, but must be a dict whose keys are among {', '.join(known)}")
-        print(f"Measured: {_said(measured)}.")
+        self.measured, self._hint = measured, hint or {}
+        self._compare()
+        self._open(self.note.value)
+        present(self.compared, self.says())
+
+    def says(self) -> str:
+        """The measurement, and the guess beside it."""
+        measured = f"Measured: {_said(self.measured)}."
         if self.value is None:
-            print("No guess was committed. To compare one, commit it above and run this cell again.")
-            return
-        verdict = self._verdict(measured)
-        explanation = (hint or {}).get(self.value if self.choices else verdict, "")
-        print(f"Your guess: {_said(self.value)}, {verdict}. {explanation}".rstrip())
+            return measured
+        verdict = self._verdict()
+        hint = self._hint.get(self.value if self.choices else verdict, "")
+        return f"{measured} Your guess: {_said(self.value)}, {verdict}{self._how_far(verdict)}. {hint}".rstrip()
+
+    def _compare(self) -> None:
+        if self.measured is not None:
+            late = " <i>A guess that you commit above is compared here.</i>" if self.value is None else ""
+            self.compared.value = f'<div aria-live="polite">{html.escape(self.says())}{late}</div>'
 
     def _read(self, value) -> Value:
         if self.choices:
@@ -73,25 +126,41 @@ class Guess:
             raise ValueError(f"Type {self.asked}.")
         return number
 
-    def _verdict(self, measured) -> str:
-        """A number is right within a twentieth of the range."""
+    def _verdict(self) -> str:
+        """Right is within a twentieth of the range, or on a logarithmic scale within a factor of 1.5."""
         if self.choices:
-            return "right" if self.value == measured else "not what was measured"
-        if abs(self.value - measured) <= (self.high - self.low) / 20:
-            return "right"
-        return "too high" if self.value > measured else "too low"
+            return "right" if self.value == self.measured else "not what was measured"
+        near = abs(self.value - self.measured) <= (self.high - self.low) / 20
+        if self.scale == "log":
+            near = max(self.value, self.measured) <= FACTOR * min(self.value, self.measured)
+        return "right" if near else "too high" if self.value > self.measured else "too low"
+
+    def _how_far(self, verdict: str) -> str:
+        if self.choices or verdict == "right":
+            return ""
+        if self.scale == "log" and min(self.value, self.measured) > 0:
+            times = max(self.value, self.measured) / min(self.value, self.measured)
+            return f" by a factor of {times:.2g}"
+        return f" by {_said(abs(self.value - self.measured))}"
 
 
 def predict(
-    question: str, low: float | None = None, high: float | None = None, choices: Sequence[str] | None = None
+    question: str,
+    low: float | None = None,
+    high: float | None = None,
+    choices: Sequence[str] | None = None,
+    scale: str = "linear",
 ) -> Guess:
-    """Ask for a number between `low` and `high`, or for one of `choices`; `reveal` compares it later."""
-    guess = Guess(question, low, high, choices)
+    """Ask for a number between `low` and `high`, or for one of `choices`; `reveal` compares it later.
+
+    With scale="log" a number is right within a factor of 1.5: for shares and sizes, where smallness is the point.
+    """
+    guess = Guess(question, low, high, choices, scale)
     present(guess.view, f"Predict. {question} ({guess.asked})")
     return guess
 
 
-def _check(question: object, low: object, high: object, choices: object) -> None:
+def _check(question: object, low: object, high: object, choices: object, scale: object) -> None:
     if not isinstance(question, str) or not question:
         raise TypeError(f"question is {question!r}, but must be a text")
     bounds = choices is None and _finite(low) and _finite(high) and low < high
@@ -99,6 +168,8 @@ def _check(question: object, low: object, high: object, choices: object) -> None
     if not bounds and not (low is high is None and texts and len(set(choices)) == len(choices) > 1):
         got = f"low={low!r}, high={high!r}, choices={choices!r}"
         raise ValueError(f"predict needs numbers low < high, or two or more different texts as choices; got {got}")
+    if scale not in ("linear", "log") or (scale == "log" and (choices is not None or low < 0)):
+        raise ValueError(f"scale is {scale!r}, but must be 'linear', or 'log' for numbers from 0 on")
 
 
 def _finite(value: object) -> bool:
@@ -106,4 +177,4 @@ def _finite(value: object) -> bool:
 
 
 def _said(value: Value) -> str:
-    return value if isinstance(value, str) else f"{value:.4g}"
+    return value if isinstance(value, str) else f"{value:.3g}" if abs(value) < 100 else f"{value:.4g}"

@@ -17,10 +17,12 @@ from peft_edu.lab.measure.cost import readable, training_memory
 from peft_edu.lab.models.architectures import architecture
 from peft_edu.lab.widgets.card import Card
 from peft_edu.lab.widgets.controls import html_table, needs_function, plural, slider_and_box
+from peft_edu.lab.widgets.predict import Guess
 from peft_edu.lab.widgets.training import OnStep, TrainButton
 from peft_edu.method import Method
 from peft_edu.storage.checkpoint import Count
 
+HELD = "The scores appear once you have guessed, or pressed skip."
 COLUMNS = ("", "trained parameters", "share", "gradients and AdamW's moments", "for all parameters")
 
 
@@ -42,8 +44,9 @@ class SizeCard(Card):
     """A slider for the number that sets a method's size: what is trained in this model and in a paper's, and a picture.
 
     `scores` are those of a stored sweep: for each setting one number a seed. `train(setting, on_step)` trains at the
-    slider's setting for `steps(setting)` steps, and what it returns is shown. The head is left out of what is counted,
-    as in the papers. A subclass gives `method(setting)`, `picture(setting)`, and in a sentence what it `says(setting)`.
+    slider's setting for `steps(setting)` steps, and what it returns is shown. `after` is a guess that comes before the
+    scores are seen. The head is left out of what is counted, as in the papers. A subclass gives `method(setting)`,
+    `picture(setting)`, and in a sentence what it `says(setting)`.
     """
 
     title: str
@@ -59,6 +62,7 @@ class SizeCard(Card):
         train: Callable[[int, OnStep], object] | None = None,
         steps: Callable[[int], int] = lambda setting: 150,
         paper: str = "gpt2-medium",
+        after: Guess | None = None,
     ):
         scores = checked_scores("scores", scores or {})
         for setting in scores:
@@ -68,7 +72,7 @@ class SizeCard(Card):
         self.first, self.second = ({name: self.counted(each, n) for name, each in models.items()} for n in (1, 2))
         controls = slider_and_box(self.name, 1, self.largest, self.start)
         trainer = _trainer(train, steps, lambda: controls["slider"].value, lambda n: f"{self.name} {n}", self.update)
-        super().__init__(self.title, controls, trainer)
+        super().__init__(self.title, controls, trainer, after)
 
     def counted(self, model: PreTrainedModel, setting: int) -> Count:
         """What attaching to a copy gives. Each unit of the setting adds the same, so two settings tell all others."""
@@ -87,12 +91,13 @@ class SizeCard(Card):
 
     def words(self, numbers) -> str:
         setting, sizes, *_ = numbers
-        return html_table(COLUMNS, [size.row() for size in sizes]) + stored(self.scores.get(setting, ()))
+        scores = HELD if self.held else stored(self.scores.get(setting, ()))
+        return html_table(COLUMNS, [size.row() for size in sizes]) + scores
 
     def draw(self, numbers) -> Figure:
         setting, _, *more = numbers
         figure = self.picture(setting, *more)
-        if self.scores:
+        if self.scores and not self.held:
             drawings.mark_scores(figure.axes[0], self.scores, setting, self.score_name, self.name)
         return figure
 
