@@ -357,7 +357,7 @@ def parts(W):
 FAULTS = {
     "alike": "one direction, where there could be r",
     "dropout": "the answers differ",
-    "output": "What does the update read",
+    "late": "which of them have moved",
 }
 
 
@@ -373,9 +373,6 @@ def hunted(*faults):
         def forward(self, x):
             return super().forward(F.dropout(x, 0.5, self.training or "dropout" in faults))
 
-    def add_hunted(module, inputs, output):
-        return output + module.hunted(output if "output" in faults else inputs[0])
-
     @dataclass
     class HuntedLoRA(Method):
         rank: int = 4
@@ -383,7 +380,12 @@ def hunted(*faults):
 
         def insert(self, model):
             for target in linear_maps(model, ("query", "value")):
-                self.add(target.module, "hunted", Hunted(target.weight, self.rank, self.alpha))
+                update = Hunted(target.weight, self.rank, self.alpha)
+                self.add(target.module, "hunted", update)
+
+                def add_hunted(module, inputs, output):
+                    return output + (update if "late" in faults else module.hunted)(inputs[0])  # noqa: B023
+
                 self.hook(target.module.register_forward_hook(add_hunted))
 
     return HuntedLoRA

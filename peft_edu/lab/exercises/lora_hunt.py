@@ -1,6 +1,6 @@
 """Lesson 07, the hunt: a LoRA that trains, but badly. The lesson's cell has three faults that people make, and none
-stops with an error: A's rows start alike, dropout is awake in eval(), and the update reads the map's output. A
-measurement shows each of them.
+stops with an error: A's rows start alike, dropout is awake in eval(), and all hooks, made in a loop, add the last
+update. A measurement shows each of them. On `reviews` (r = 4, seed 0) each costs 4 to 9 points, all three 28.
 """
 
 from dataclasses import dataclass
@@ -52,8 +52,8 @@ METHODS.pop("HuntedLoRA")  # as MyLoRA: `check` puts on the list what the lesson
     hints=(
         "Measure before you read. Ask the trained model the same sentence twice, in eval(): are the logits the same?",
         "`torch.linalg.svdvals(update.B @ update.A)` of a trained update: how many directions? It may have r.",
-        "Fill B with random numbers, give one map a random x, and compare with W x + (alpha / r) B A x by hand.",
-        "One fault lies in how A starts, one in forward, one in what the hook hands on.",
+        "Which B have moved after some steps? `update.B.abs().max()` for each update in `method.added`.",
+        "One fault lies in how A starts, one in forward, one in what each hook finds when it is called.",
     ),
 )
 def _hunt(cls) -> None:
@@ -77,13 +77,12 @@ def _attached(cls, rank: int = 3) -> tuple[nn.Module, Method]:
 
 @torch.no_grad()
 def _filled(cls) -> tuple[nn.Module, Method]:
-    """With every B as it could be after some steps: other numbers in all places."""
+    """With A and B as they could be after some steps: other numbers in all places."""
     model, method = _attached(cls)
-    for i, update in enumerate(method.added):
+    draw = torch.Generator().manual_seed(0)
+    for update in method.added:
         for parameter in update.parameters():
-            if not parameter.any():
-                draw = torch.Generator().manual_seed(i)
-                parameter.copy_(torch.randn(parameter.shape, generator=draw, dtype=torch.float64))
+            parameter.copy_(torch.randn(parameter.shape, generator=draw, dtype=torch.float64))
     return model.eval(), method
 
 
@@ -102,13 +101,14 @@ def _few_directions(cls) -> bool:
 
 
 @torch.no_grad()
-def _not_beside(cls) -> bool:
-    """What a map gets is not what any update makes of the map's input; dropout, if it is awake, is put to sleep."""
+def _not_its_own(cls) -> bool:
+    """A map gets what no update makes of its input, or what another map's makes. Dropout is put to sleep for this."""
     model, method = _filled(cls)
     with WithoutDropout():
-        _, heard = listen(model, method)
+        _, heard = listen(model)
         maps = [each for each in heard if each.role != "key"]
-        return any(not any(_close(update, each.read, each.changed) for update in method.added) for each in maps)
+        near = [[update for update in method.added if _close(update, each.read, each.changed)] for each in maps]
+    return not all(near) or len({updates[0] for updates in near}) < len(maps)
 
 
 def _close(update: nn.Module, read: Tensor, changed: Tensor) -> bool:
@@ -129,6 +129,6 @@ FAULTS = {
     "awake when the model is to answer",
     _few_directions: "Train some steps and look at torch.linalg.svdvals(B @ A): one direction, where there could be r. "
     "What is alike at the start learns alike",
-    _not_beside: "Fill B with random numbers, and compare the output of one map with W x + (alpha / r) B A x by hand: "
-    "they differ. What does the update read?",
+    _not_its_own: "Train some steps and look at every B: which of them have moved? Each map is to get what its own "
+    "update makes of its own input, inputs[0]. Which update does each hook call?",
 }

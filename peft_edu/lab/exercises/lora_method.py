@@ -291,8 +291,8 @@ class Heard:
 IDS = torch.tensor([[3, 4, 5, 6], [7, 8, 1, 2]])
 
 
-def listen(model: PreTrainedModel, method: Method) -> tuple[Tensor, list[Heard]]:
-    """The logits with the method attached, and what each query, key and value map did."""
+def listen(model: PreTrainedModel) -> tuple[Tensor, list[Heard]]:
+    """The logits of a model, and what each of its query, key and value maps did."""
     raw, heard, handles = {}, [], []
     where = {module: f"block {i}" for i, block in enumerate(blocks(model), 1) for module in block.modules()}
     for target in linear_maps(model, ("query", "key", "value")):
@@ -360,7 +360,7 @@ def _check_updates(model, method: Method, base: Tensor, before: dict[str, Tensor
         raise Misconception("an update is put in by hand: self.add(target.module, name, update) can take it off again")
     if any(not parameter.requires_grad for parameter in inside):
         raise Misconception("a part of an update is frozen: A and B are both trained")
-    logits, heard = listen(model, method)
+    logits, _ = listen(model)
     if not torch.allclose(logits, base, rtol=0, atol=1e-9):
         raise Misconception("the model computes something else right after attach: with B = 0 it starts at the base")
     with torch.no_grad():
@@ -368,7 +368,7 @@ def _check_updates(model, method: Method, base: Tensor, before: dict[str, Tensor
             parameter.copy_(
                 torch.randn(parameter.shape, generator=torch.Generator().manual_seed(i), dtype=torch.float64)
             )
-    _, heard = listen(model, method)
+    _, heard = listen(model)
     if any(each.in_place for each in heard):
         raise Misconception("an output is changed in place (by +=): return a new tensor, output + the update")
     _expect_places(heard)
