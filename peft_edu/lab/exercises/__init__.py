@@ -7,6 +7,7 @@ from . import (  # noqa: F401
     lora,
     lora_hunt,
     lora_method,
+    lora_open,
     p_tuning,
     p_tuning_v2,
     prefix_tuning,
