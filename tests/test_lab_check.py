@@ -272,7 +272,8 @@ MISTAKES = [
 ]
 
 
-BUILT = {"lora.module", "lora.hook", "lora.insert", "lora.hunt", "lora.directions", "lora.best_copy"}
+BUILT = {f"lora.{name}" for name in ("module", "hook", "insert", "hunt", "directions", "best_copy", "smallest")}
+TRAINS = {"lora.smallest": pytest.mark.thorough}
 
 
 def again(thing):
@@ -288,7 +289,7 @@ def test_every_exercise_has_a_solution_that_passes():
         assert checked(name, solution), checked(name, solution)
 
 
-@pytest.mark.parametrize("name", EXERCISES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=TRAINS.get(name, ())) for name in EXERCISES])
 def test_the_package_s_own_solution_passes_and_has_hints(name):
     known = EXERCISES[name]
     feedback = checked(name, again(known.reference))

@@ -1,7 +1,7 @@
 """What a learner builds in lesson 07: any right solution passes, whatever its style, and a misconception is named."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import pytest
@@ -11,8 +11,9 @@ from hypothesis import strategies as some
 from torch import nn
 from torch.nn import functional as F
 
-from peft_edu import LoRA, count, load, save
+from peft_edu import BitFit, LoRA, count, load, save
 from peft_edu.anatomy import linear_maps
+from peft_edu.lab import recipe
 from peft_edu.lab.exercises.check import EXERCISES, check, checked
 from peft_edu.lab.exercises.lora import _best_copy, _directions
 from peft_edu.lab.exercises.lora_method import IDS, LowRank, add_my_lora, tiny_model
@@ -404,3 +405,24 @@ def test_the_hunt_counts_the_faults_that_are_left(faults):
 def test_each_fault_of_the_hunt_alone_is_named(fault, message):
     feedback = checked("lora.hunt", hunted(fault))
     assert not feedback and "Not yet: 1 fault is still in." in repr(feedback) and message in repr(feedback)
+
+
+SMALL = {"method": LoRA(rank=1, targets=("value",)), "steps": 2}
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"method": LoRA(rank=1)}, "2,048 parameters are trained beside the task head, and 1,200 are allowed"),
+        ({"method": BitFit()}, "this task is about LoRA"),
+        ({"steps": 301}, "301 steps are more than the 300"),
+        ({}, "% on validation, and 90% are asked for"),
+    ],
+)
+def test_the_open_task_says_what_is_missing(change, message, capsys):
+    feedback = checked("lora.smallest", lambda: replace(recipe("reviews", "LoRA r=1"), **SMALL | change))
+    assert not feedback and message in repr(feedback)
+
+
+def test_the_open_task_asks_for_a_recipe():
+    assert "expected a Recipe, got LoRA" in repr(checked("lora.smallest", lambda: LoRA(rank=1)))

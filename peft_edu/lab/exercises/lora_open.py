@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from peft_edu import LoRA, count
 from peft_edu.lab.exercises.check import Misconception, exercise
+from peft_edu.lab.models.backbones import backbone
 from peft_edu.lab.study.recipe import Recipe
 from peft_edu.lab.study.run import finetune, recipe
 
@@ -33,10 +34,11 @@ def _smallest(f) -> None:
         raise Misconception(f"the method is {chosen.method}: this task is about LoRA(...)")
     if chosen.steps > STEPS:
         raise Misconception(f"{chosen.steps} steps are more than the {STEPS} that are allowed here")
-    run = finetune("reviews", chosen)
-    own = count(run.model).trainable - count(run.model).head
+    numbers = count(replace(chosen.method).attach(backbone("tiny-bert", head="classify")[0]))
+    own = numbers.trainable - numbers.head
     if own > MOST:
         raise Misconception(f"{own:,} parameters are trained beside the task head, and {MOST:,} are allowed")
+    run = finetune("reviews", chosen)
     reached = run.score("validation")
     print(f"{own:,} parameters beside the task head: {reached:.1%} on validation, {run.score():.1%} on test")
     if reached < AT_LEAST:
