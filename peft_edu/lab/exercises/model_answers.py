@@ -1,41 +1,63 @@
-"""Model answers to the questions that the lessons ask to `explain`, by their question.
+"""Answers worth reading: what an explain box puts beside the learner's own words, and what to look for in them.
 
-A lesson's file holds them: model_answer(question, answer, *points), the points being what to look for in one's own
-words. They stand in no notebook, so that nobody reads them before they have thought.
+They stand here, and in no notebook, so that a question does not give its answer away.
 """
 
-import difflib
 from dataclasses import dataclass
-
-MODEL_ANSWERS: dict[str, "ModelAnswer"] = {}
+from difflib import get_close_matches
 
 
 @dataclass(frozen=True)
 class ModelAnswer:
-    answer: str
-    points: tuple[str, ...]
+    text: str
+    look_for: tuple[str, ...]
 
 
-def model_answer(question: str, answer: str, *points: str) -> None:
-    """Put an answer on the list, with two or three points to look for."""
-    for text in (question, answer, *points):
-        if not isinstance(text, str) or not text.strip():
-            raise TypeError(f"question, answer and points must be texts, got {text!r}")
-    if not 2 <= len(points) <= 3:
-        raise ValueError(f"{question!r} has {len(points)} points to look for, but needs two or three")
-    if question in MODEL_ANSWERS:
-        raise ValueError(f"{question!r} has a model answer already")
-    MODEL_ANSWERS[question] = ModelAnswer(answer, points)
+ANSWERS: dict[str, ModelAnswer] = {}
 
 
-def find(question: str) -> ModelAnswer:
-    """The answer to this very question; if there is none, the questions that come near are told."""
-    if not isinstance(question, str):
-        raise TypeError(f"question is {question!r}, but must be a text")
-    if question not in MODEL_ANSWERS:
-        near = difflib.get_close_matches(question, MODEL_ANSWERS) or list(MODEL_ANSWERS)
-        raise ValueError(
-            f"no model answer to {question!r}; there are {'; '.join(map(repr, near))}. "
-            "One is added by model_answer(question, answer, *points) in a file of peft_edu/lab/exercises"
-        )
-    return MODEL_ANSWERS[question]
+def model_answer(question: str, text: str, *look_for: str) -> None:
+    """Put an answer on the list, with two or three points that a good one of the learner's has."""
+    ANSWERS[question] = ModelAnswer(" ".join(text.split()), look_for)
+
+
+def answer_to(question: str) -> ModelAnswer:
+    if not isinstance(question, str) or question not in ANSWERS:
+        near = get_close_matches(str(question), ANSWERS, n=1, cutoff=0.4)
+        known = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(map(repr, ANSWERS))}"
+        raise ValueError(f"no model answer to {question!r}; {known}")
+    return ANSWERS[question]
+
+
+# 07
+model_answer(
+    "Why must one of A and B start at zero, and why not both?",
+    """With one of them at zero, B A is zero, so the first forward pass is the pretrained model's: training begins at
+    what the model can do already. With both at zero nothing ever moves. The gradient of A has B as a factor,
+    and that of B has A. Each waits for the other. With B = 0 and A random, the first step moves B alone, and
+    from the second on both learn.""",
+    "the start: B A = 0 leaves the model as it was",
+    "the gradient of each has the other as a factor",
+    "so with both at zero both gradients are zero, at every step",
+)
+model_answer(
+    "What could the rank have to do with the task?",
+    """The rank is how many directions of its input an update can read, and how many of its output it can write.
+    reviews asks for one decision a sentence, and eight matrices of rank 1 are eight directions: enough to
+    turn one decision round. aspects asks for a tag at every word, for several kinds of things, with praise
+    and blame at once. More patterns have to be told apart, so one direction a matrix is soon full. What the
+    rank limits is how many different changes fit into one matrix, not how large a change may be.""",
+    "rank is a number of directions, not a size",
+    "a task with few patterns fits into few directions",
+    "all adapted matrices together have more directions than one of them",
+)
+model_answer(
+    "Why does merging cost nothing at inference?",
+    """B A has the shape of W. So the update can be added into W once, after training, and W x + (alpha / r) B A x
+    becomes (W + (alpha / r) B A) x: one product instead of three. The merged model has as many parameters and
+    as many operations as the base model. What it costs comes before: the two can no longer be told apart, so
+    a second task needs the base weights again, and in low precision the sum is rounded.""",
+    "B A and W have the same shape, and both act on the same x",
+    "matrix products distribute: W x + B A x = (W + B A) x",
+    "the price is paid elsewhere: swapping tasks, rounding",
+)

@@ -1,70 +1,50 @@
-"""Explain: say it in your own words, then compare them with a model answer and with what to look for."""
+"""Explain: after a measurement, the learner writes why; then a model answer stands beside their words."""
 
 import html
 
 import ipywidgets as widgets
 
 from peft_edu.lab import workbook
-from peft_edu.lab.exercises.model_answers import find
+from peft_edu.lab.exercises.model_answers import answer_to
 from peft_edu.lab.figures.display import present
 
 
 class Explanation:
-    """A learner's own words on a question, and beside them, once asked for, the model answer."""
+    """A box for the learner's words, kept by its question, and a button that shows a model answer beside them."""
 
     def __init__(self, question: str):
-        self.question, self.model = question, find(question)
-        layout = widgets.Layout(width="380px", height="150px")
-        label = {"description": "your words", "style": {"description_width": "initial"}}
-        # The words arrive when the box is left, so before the click on a button.
-        self.box = widgets.Textarea(
-            placeholder="Two or three sentences are enough.", continuous_update=False, layout=layout, **label
-        )
-        wide = widgets.Layout(width="max-content")
-        self.button = widgets.Button(description="compare with a model answer", layout=wide)
-        self.skip = widgets.Button(description="show me without writing", layout=wide)
-        self.note, self.answer = widgets.HTML(), widgets.HTML(layout=widgets.Layout(max_width="380px"))
-        self._recall()
-        self.button.on_click(lambda _: self.compare())
-        self.skip.on_click(lambda _: self._show())
+        self.question, self.answer = question, answer_to(question)
+        said = (workbook.kept("explanation", question) or {}).get("text", "")
+        wide = widgets.Layout(width="98%", height="90px")
+        hint = "In your own words, two or three sentences. What you write stays on this machine."
+        self.box = widgets.Textarea(value=str(said), placeholder=hint, layout=wide)
+        tooltip = "Keep what you wrote, and show a model answer beside it"
+        self.button = widgets.Button(description="compare", tooltip=tooltip, layout=widgets.Layout(width="90px"))
+        self.shown = widgets.HTML()
+        self.button.on_click(self.compare)
         heading = widgets.HTML(f"<b>Explain.</b> {html.escape(question)}")
-        beside = widgets.HBox([self.box, self.answer], layout={"flex_flow": "row wrap"})
-        self.view = widgets.VBox([heading, beside, widgets.HBox([self.button, self.skip]), self.note])
+        self.view = widgets.VBox([heading, self.box, self.button, self.shown])
+        if said:
+            self.show()
 
-    def compare(self) -> None:
-        """Keep the words and show the model answer beside them; without words, ask for some."""
+    def compare(self, _button: object = None) -> None:
+        """Keep the learner's words, and show the answer; an empty box gives nothing away."""
         text = self.box.value.strip()
         if not text:
-            self.note.value = '<div role="status">Write a sentence first, even a half-sure one.</div>'
+            self.shown.value = "Write a sentence of your own first: what you compare with is yours."
             return
-        if text != self._kept():
-            workbook.keep("explanation", self.question, text=text)
-        self._show()
+        workbook.keep("explanation", self.question, text=text)
+        self.show()
 
-    def _kept(self) -> str:
-        """The words of an earlier time, or none."""
-        text = (workbook.kept("explanation", self.question) or {}).get("text")
-        return text if isinstance(text, str) else ""
-
-    def _recall(self) -> None:
-        if text := self._kept():
-            self.box.value = text
-            self._show()
-
-    def _show(self) -> None:
-        points = "".join(f"<li>{html.escape(point)}</li>" for point in self.model.points)
-        look = "<b>Do your words have these?</b>"
-        answer = f"<b>A model answer.</b> {html.escape(self.model.answer)}"
-        self.note.value = ""
-        self.answer.value = f'<div role="status" style="line-height:1.5">{answer}<br>{look}<ul>{points}</ul></div>'
+    def show(self) -> None:
+        points = "".join(f"<li>{html.escape(point)}</li>" for point in self.answer.look_for)
+        model = f"<b>One way to say it.</b> {html.escape(self.answer.text)}"
+        self.shown.value = (
+            f'<div aria-live="polite" style="line-height:1.5;max-width:760px">{model}<br>'
+            f"<b>Does yours say this?</b><ul>{points}</ul></div>"
+        )
 
 
-def explain(question: str) -> Explanation:
-    """Ask for an explanation in the learner's own words, and put a model answer beside it when they ask for it.
-
-    The answer is looked up by its question, so it stands in no notebook. The words are kept in the workbook, and shown
-    when the cell is run again. With nobody at the keyboard it is the question alone.
-    """
-    explanation = Explanation(question)
-    present(explanation.view, f"Explain. {question}")
-    return explanation
+def explain(question: str) -> None:
+    """Ask for an explanation. Where nobody is at the keyboard, the question is printed alone."""
+    present(Explanation(question).view, f"Explain. {question}")
