@@ -53,11 +53,12 @@ model_answer(
 )
 model_answer(
     "Why does merging cost nothing at inference?",
-    """B A has the shape of W. So the update can be added into W once, after training, and W x + (alpha / r) B A x
-    becomes (W + (alpha / r) B A) x: one product instead of three. The merged model has as many parameters and
-    as many operations as the base model. What it costs comes before: the two can no longer be told apart, so
-    a second task needs the base weights again, and in low precision the sum is rounded.""",
-    "B A and W have the same shape, and both act on the same x",
-    "matrix products distribute: W x + B A x = (W + B A) x",
-    "the price is paid elsewhere: swapping tasks, rounding",
+    """LoRA computes W x and (alpha / r) B A x, and adds them. Both are linear in x, so the sum is one linear map of x as
+    well, with the weight W + (alpha / r) B A. That matrix has the shape of W. Compute it once and put it in W's place:
+    from then on each forward pass has the operations of the base model. An adapter cannot do this, as a nonlinearity
+    stands between its two matrices. The price is paid elsewhere: to swap tasks one needs the base weights again, and
+    in low precision the sum is rounded.""",
+    "no nonlinearity stands between A and B: the update is linear in x",
+    "B A has the shape of W, so the sum fits into W's place",
+    "the adding is done once, before the first text, and not for each text",
 )

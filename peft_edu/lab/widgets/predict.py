@@ -94,6 +94,8 @@ class Guess:
         if not isinstance(hint or {}, Mapping) or set(hint or {}) - set(known):
             raise ValueError(f"hint is {hint!r}, but must be a dict whose keys are among {', '.join(known)}")
         self.measured, self._hint = measured, hint or {}
+        if self.value is not None:
+            workbook.keep("guess", self.question, value=self.value, measured=self.measured)
         self._compare()
         self._open(self.note.value)
         present(self.compared, self.says())
