@@ -28,7 +28,7 @@ def test_the_model_answer_stands_beside_words_of_ones_own():
     assert "Write a sentence of your own first" in box.shown.value and ANSWERS[QUESTION].text not in box.shown.value
     box.box.value = "One product <instead> of three."
     box.button.click()
-    assert "one product instead of three" in box.shown.value
+    assert "LoRA computes W x" in box.shown.value and "<instead>" not in box.shown.value
     assert all(f"<li>{point[:20]}" in box.shown.value for point in ANSWERS[QUESTION].look_for)
 
 

@@ -77,6 +77,29 @@ def test_nearly_all_output_is_compared(path):
     assert len(ignored) <= len(code) / 10
 
 
+def core(path):
+    """The cells before the heading "Further", in a lesson that has one."""
+    every = nbformat.read(path, as_version=4).cells
+    further = [i for i, cell in enumerate(every) if cell.source.startswith("# Further")]
+    return every[: further[0]] if further else None
+
+
+def test_a_core_is_short_and_comes_first(path):
+    """What comes first can need nothing that comes later: so the core runs alone."""
+    if (first := core(path)) is None:
+        pytest.skip("not yet parted into core and further")
+    assert len(first) <= 30
+    assert "**Keep in mind**" in first[-1].source
+    kinds = "\n".join(cell.source for cell in first)
+    for part in ("predict(", "check(", "explain(", "Card(", "draw_block("):
+        assert part in kinds, f"the core has no {part}...)"
+
+
+def test_a_measurement_is_revealed_in_a_cell_that_attaches_nothing(path):
+    for cell in cells(path, "code"):
+        assert not (".reveal(" in cell.source and ".attach(" in cell.source), cell.source
+
+
 def heading_anchors(path):
     if path.suffix != ".ipynb":
         text = path.read_text(encoding="utf-8")

@@ -53,11 +53,11 @@ model_answer(
 )
 model_answer(
     "Why does merging cost nothing at inference?",
-    """LoRA computes W x and (alpha / r) B A x, and adds them. Both are linear in x, so the sum is one linear map of x as
-    well, with the weight W + (alpha / r) B A. That matrix has the shape of W. Compute it once and put it in W's place:
-    from then on each forward pass has the operations of the base model. An adapter cannot do this, as a nonlinearity
-    stands between its two matrices. The price is paid elsewhere: to swap tasks one needs the base weights again, and
-    in low precision the sum is rounded.""",
+    """LoRA computes W x and (alpha / r) B A x, and adds them. Both are linear in x, so the sum is one linear map
+    of x as well, with the weight W + (alpha / r) B A. That matrix has the shape of W. Compute it once and
+    put it in W's place: from then on each forward pass has the operations of the base model. An adapter
+    cannot do this, as a nonlinearity stands between its two matrices. The price is paid elsewhere: to swap
+    tasks one needs the base weights again, and in low precision the sum is rounded.""",
     "no nonlinearity stands between A and B: the update is linear in x",
     "B A has the shape of W, so the sum fits into W's place",
     "the adding is done once, before the first text, and not for each text",
