@@ -1,8 +1,9 @@
 """A guess, committed or not, and what is said when the measurement is there."""
 
+import numpy as np
 import pytest
 
-from peft_edu.lab import predict
+from peft_edu.lab import predict, workbook
 from peft_edu.lab.figures import display
 
 HINT = {"too high": "It is fewer than one thinks.", "too low": "It is more.", "right": "Low rank was found."}
@@ -19,6 +20,7 @@ def shown(monkeypatch):
 def book(tmp_path, monkeypatch):
     """A workbook of the test's own, so that no guess is remembered from another one."""
     monkeypatch.setenv("PEFT_EDU_WORKBOOK", str(tmp_path))
+    monkeypatch.setattr("peft_edu.lab.widgets.predict._ASKED", {})
     return tmp_path / "progress.jsonl"
 
 
@@ -46,12 +48,40 @@ def enter(guess):
     guess.box._handle_custom_msg({"event": "submit"}, [])
 
 
-def test_enter_commits(shown):
+def test_enter_commits_and_leaving_the_box_does_not(shown):
     guess = predict("How many?", low=1, high=128)
     guess.box.value = "12"
     assert guess.value is None
     enter(guess)
     assert guess.value == 12 and guess.open
+    enter(guess)
+    guess.box.value = "40"  # the page sends new text after Enter
+    assert guess.value == 40
+    guess.box.value = "50"
+    assert guess.value == 40
+
+
+def test_a_cell_that_asks_again_keeps_what_was_revealed(shown):
+    guess = predict("How many?", low=1, high=128)
+    guess.reveal(11, HINT)
+    predict("How many?", low=1, high=128).commit("64")
+    assert "too high by 53" in guess.compared.value
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_guess_is_kept_once_with_what_was_measured(shown, book, late):
+    guess = predict("How many?", low=1, high=128)
+    for step in [lambda: guess.commit("12"), lambda: guess.reveal(np.int64(11))][:: -1 if late else 1] * 2:
+        step()
+    assert workbook.kept("guess", "How many?") | {"value": 12, "measured": 11} == workbook.kept("guess", "How many?")
+    assert len(book.read_text().splitlines()) == (1 if late else 2)
+
+
+def test_a_large_number_is_said_whole(shown):
+    guess = predict("How many?", low=1, high=1e6)
+    guess.commit("50,000")
+    guess.reveal(12288)
+    assert guess.says() == "Measured: 12,288. Your guess: 50,000, right."
 
 
 def test_a_guess_that_comes_after_the_measurement_is_compared_at_once(shown):
@@ -64,14 +94,22 @@ def test_a_guess_that_comes_after_the_measurement_is_compared_at_once(shown):
     assert "run this cell" not in guess.compared.value + guess.note.value.lower()
 
 
-def test_a_guess_outlives_its_cell_and_its_kernel(shown, book):
-    predict("How many?", low=1, high=128).commit("12")
+def test_a_guess_outlives_its_cell_and_its_kernel(shown, book, monkeypatch):
+    first = predict("How many?", low=1, high=128)
+    first.box.value = "12"
+    first.button.click()
     assert book.is_file()
-    for question in (predict("How many?", low=1, high=128), predict("How many?", low=1, high=128)):
+    again = predict("How many?", low=1, high=128)
+    monkeypatch.setattr("peft_edu.lab.widgets.predict._ASKED", {})
+    tomorrow = predict("How many?", low=1, high=128)
+    assert again is first is not tomorrow
+    for question in (again, tomorrow):
         assert question.value == 12 and question.box.value == "12" and "Your guess: <b>12</b>" in question.note.value
         question.reveal(11, HINT)
         assert "Your guess: 12, right." in shown[-1]["text/plain"]
-    predict("Which?", choices=["head", "norms"]).commit("norms")
+    which = predict("Which?", choices=["head", "norms"])
+    which.box.value = "norms"
+    which.button.click()
     assert predict("Which?", choices=["head", "norms"]).box.value == "norms"
     assert predict("How many others?", low=1, high=128).value is None
 

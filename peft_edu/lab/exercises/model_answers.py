@@ -62,3 +62,14 @@ model_answer(
     "B A has the shape of W, so the sum fits into W's place",
     "the adding is done once, before the first text, and not for each text",
 )
+model_answer(
+    "Why does LoRA spare the optimiser's memory but hardly the activations'?",
+    """AdamW keeps two moments for each trained parameter, and backward adds a gradient. LoRA trains about one parameter
+    in a hundred, so these shrink to about a hundredth. Activations are something else. The gradient still travels
+    through every block, down to the lowest A and B, and on its way it needs what forward kept: attention weights,
+    what went into each nonlinearity and each LayerNorm. How large these are is decided by the batch and the length
+    of the text. What is spared is the input of a frozen map, where nothing else needs it.""",
+    "gradients and moments are counted by trained parameter",
+    "activations are counted by batch, length and depth, and the gradient passes through all blocks",
+    "some inputs are spared, since a frozen weight has no gradient: in this lesson 62% of the activations stayed",
+)

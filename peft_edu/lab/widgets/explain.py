@@ -17,7 +17,8 @@ class Explanation:
         said = (workbook.kept("explanation", question) or {}).get("text", "")
         wide = widgets.Layout(width="98%", height="90px")
         hint = "In your own words, two or three sentences. What you write stays on this machine."
-        self.box = widgets.Textarea(value=str(said), placeholder=hint, layout=wide)
+        # The words come when the box is left, and so before the click on the button.
+        self.box = widgets.Textarea(value=str(said), placeholder=hint, layout=wide, continuous_update=False)
         tooltip = "Keep what you wrote, and show a model answer beside it"
         self.button = widgets.Button(description="compare", tooltip=tooltip, layout=widgets.Layout(width="90px"))
         self.shown = widgets.HTML()

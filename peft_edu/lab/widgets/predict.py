@@ -3,6 +3,7 @@
 import html
 import math
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 
@@ -13,6 +14,7 @@ from peft_edu.lab.figures.display import present
 
 Value = float | str
 FACTOR = 1.5  # on a logarithmic scale a guess is right within this factor
+_ASKED: dict[str, "Guess"] = {}  # in this kernel, by question
 
 
 class Guess:
@@ -32,12 +34,15 @@ class Guess:
         self.measured: Value | None = None
         self._hint: Mapping[str, str] = {}
         self._waiting: list[Callable[[], None]] = []
+        self._entered = -math.inf  # when Enter was pressed last
+        label = {"description": "your guess", "style": {"description_width": "initial"}}
         if self.choices:
-            self.asked, self.box = f"one of: {', '.join(choices)}", widgets.RadioButtons(options=choices, value=None)
+            self.asked = f"one of: {', '.join(choices)}"
+            self.box = widgets.RadioButtons(options=choices, value=None, **label)
         else:
             self.asked = f"a number from {low:g} to {high:g}"
-            self.box = widgets.Text(placeholder=self.asked, layout=widgets.Layout(width="220px"))
-            self.box.on_msg(lambda _, message, __: self.commit(self.box.value) if message == {"event": "submit"} else 0)
+            wide = widgets.Layout(width="300px")
+            self.box = widgets.Text(placeholder=self.asked, continuous_update=False, layout=wide, **label)
         small = widgets.Layout(width="80px")
         self.button = widgets.Button(description="commit", tooltip="Commit this guess (or press Enter)", layout=small)
         self.skip = widgets.Button(description="skip", tooltip="Go on without a guess", layout=small)
@@ -48,6 +53,21 @@ class Guess:
         row = widgets.HBox([self.box, self.button, self.skip])
         self.view = widgets.VBox([heading, row, self.note])
         self._remember()
+        if not self.choices:
+            self.box.on_msg(self._on_message)
+            self.box.observe(self._on_text, "value")
+
+    def _on_message(self, _box, message: Mapping, _buffers) -> None:
+        """Enter. The page sends new text right after it; text that was there when the box was left has come before."""
+        if message.get("event") == "submit":
+            self._entered = time.monotonic()
+            self.commit(self.box.value)
+
+    def _on_text(self, change) -> None:
+        """New text comes with Enter, and also when the box is left, which commits nothing."""
+        if time.monotonic() - self._entered < 1:
+            self._entered = -math.inf
+            self.commit(change.new)
 
     def _remember(self) -> None:
         """The guess of an earlier run, if it still answers the question."""
@@ -56,7 +76,7 @@ class Guess:
             self.value = self._read(entry["value"])
         except (KeyError, ValueError):
             return
-        self.box.value = self.value if self.choices else f"{self.value:g}"
+        self.box.value = self.value if self.choices else f"{self.value:.15g}"
         self._open(f"Your guess: <b>{html.escape(_said(self.value))}</b>.")
 
     def commit(self, value: object) -> None:
@@ -66,10 +86,17 @@ class Guess:
         except ValueError as error:
             self.note.value = str(error)
             return
-        workbook.keep("guess", self.question, value=self.value)
+        self._keep()
         said = f"Your guess: <b>{html.escape(_said(self.value))}</b>."
         self._open(f"{said} Run the cells below to compare it." if self.measured is None else said)
         self._compare()
+
+    def _keep(self) -> None:
+        """The guess, and what was measured once that is known; the same again adds no line."""
+        facts = {"value": self.value} | ({} if self.measured is None else {"measured": self.measured})
+        known = workbook.kept("guess", self.question) or {}
+        if self.value is not None and not facts.items() <= known.items():
+            workbook.keep("guess", self.question, **facts)
 
     def when_open(self, show: Callable[[], None]) -> None:
         """Call this once the answer may be shown: at a guess, at "skip", or at the measurement."""
@@ -93,9 +120,8 @@ class Guess:
         known = self.choices or ["too high", "too low", "right"]
         if not isinstance(hint or {}, Mapping) or set(hint or {}) - set(known):
             raise ValueError(f"hint is {hint!r}, but must be a dict whose keys are among {', '.join(known)}")
-        self.measured, self._hint = measured, hint or {}
-        if self.value is not None:
-            workbook.keep("guess", self.question, value=self.value, measured=self.measured)
+        self.measured, self._hint = measured if self.choices else float(measured), hint or {}
+        self._keep()
         self._compare()
         self._open(self.note.value)
         present(self.compared, self.says())
@@ -155,9 +181,14 @@ def predict(
 ) -> Guess:
     """Ask for a number between `low` and `high`, or for one of `choices`; `reveal` compares it later.
 
-    With scale="log" a number is right within a factor of 1.5: for shares and sizes, where smallness is the point.
+    With scale="log" a number is right within a factor of 1.5: for shares and sizes, where smallness is the point. The
+    same question again is the same guess: what was revealed and held back before still follows it.
     """
     guess = Guess(question, low, high, choices, scale)
+    before = _ASKED.get(question)
+    if before is not None and (before.asked, before.scale) == (guess.asked, guess.scale):
+        guess = before
+    _ASKED[question] = guess
     present(guess.view, f"Predict. {question} ({guess.asked})")
     return guess
 
@@ -179,4 +210,7 @@ def _finite(value: object) -> bool:
 
 
 def _said(value: Value) -> str:
-    return value if isinstance(value, str) else f"{value:.3g}" if abs(value) < 100 else f"{value:.4g}"
+    """As people read it: three digits, or a large number whole, as in 12,288."""
+    if isinstance(value, str):
+        return value
+    return f"{value:.3g}" if abs(value) < 100 else f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
