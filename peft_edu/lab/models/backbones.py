@@ -92,7 +92,8 @@ def card(name: str | os.PathLike) -> Text:
     ]
     readme = Path(config.name_or_path) / "README.md"
     words = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
-    lines += [f"pretrained on: {about}" for about in re.findall(r"^Pretrained on: (.+)$", words, re.M)[:1]]
+    about = re.findall(r"^Pretrained on: (.+?)(?: \(see .*\))?$", words, re.M)  # a link leads from the README alone
+    lines += [f"pretrained on: {text}" for text in about[:1]]
     for example in re.findall(r"^Example: `(.+)`", words, re.M)[:1]:
         lines.append(f"{example}  ->  {complete(model, tokenizer, example)}")
     return Text("\n".join(lines))
