@@ -18,7 +18,6 @@ def thorough(*case):
         ("03_prefix_tuning", "A prefix's length", "length"),
         thorough("04_prompt_tuning", "A prompt's length", "length"),
         thorough("06_p_tuning_v2", "Layers with prompts, from the top", "layers"),
-        ("07_lora", "LoRA's rank", "rank"),
     ],
 )
 def test_a_lesson_with_a_card(open_lesson, name, title, slider):
@@ -37,18 +36,59 @@ def use(card, slider, name):
     card.train_and_stop(name)
 
 
+def test_lora_is_a_workshop(open_lesson):
+    """Its scores wait for a guess; a real change and a trained update are turned; words stand beside a model answer."""
+    lesson = open_lesson("07_lora")
+    lesson.run_all()
+    rank = lesson.card("LoRA's rank")
+    rank.wait_for("The scores appear once you have guessed")
+    with rank.changing("text", "figure"):
+        assert lesson.commit_every_guess() >= 3
+    use(rank, "rank", "07_card")
+    change = lesson.card("How many directions of a real change")
+    for key in ("End", "Home", "ArrowRight"):
+        with change.changing("text", "figure"):
+            change.move("rank of the copies", key)
+    change.screenshot("07_change")
+    dial = lesson.card("Turn the update up and down")
+    with dial.changing("text", "figure"):
+        dial.move("how much of the update", "Home")
+    dial.wait_for("Without the update")
+    with dial.changing("text", "figure"):
+        dial.move("after step", "ArrowLeft")
+    with dial.changing("text", "figure"):
+        dial.type("your text", "The dessert was stunning.")
+    dial.screenshot("07_dial")
+    why = lesson.card("Why does merging cost nothing at inference?")
+    why.press("compare")
+    why.wait_for("Write a sentence of your own first")
+    why.shown.get_by_role("textbox").fill("The two matrices become one.")
+    why.press("compare")
+    why.wait_for("no nonlinearity stands between A and B")
+    why.screenshot("07_explain")
+    lesson.no_errors()
+
+
 def test_start_here(open_lesson):
     lesson = open_lesson("00_start_here")
     lesson.run_all()
-    guess = lesson.card("Which share of the numbers")
+    guess = lesson.card("Which share of the parameters")
     guess.shown.get_by_role("textbox").fill("101")
     guess.press("commit")
     guess.wait_for("Type a number from 0 to 100.")
     guess.shown.get_by_role("textbox").fill("5")
     guess.press("commit")
     guess.wait_for("Your guess: 5")
+    lesson.card("Measured: 1.4").wait_for(
+        "Your guess: 5, too high by a factor of 3.6."
+    )
+    dial = lesson.card("Turn the update up and down")
+    with dial.changing("text", "figure"):
+        dial.move("how much of the update", "Home")
+    dial.wait_for("Without the update")
     lesson.no_errors()
     guess.screenshot("00_guess")
+    dial.screenshot("00_dial")
     lesson.screenshot("00_start_here")
 
 
