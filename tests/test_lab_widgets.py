@@ -32,6 +32,7 @@ from peft_edu.lab import (
     RankCard,
     TrainerCard,
     architecture,
+    predict,
 )
 from peft_edu.lab.figures import display, model_map
 from peft_edu.lab.measure.cost import readable, training_memory
@@ -67,6 +68,29 @@ def test_the_rank_card_counts_what_attaching_counts(ranks, rank):
         assert f"{counted.trainable:,}" in ranks.result.value
     stored = {1: "<b>81.0</b> (80.0 to 82.0 over 2 seeds)", 8: "<b>90.0</b> (1 seed)", 32: "<b>91.0</b> (1 seed)"}
     assert stored[rank] in ranks.result.value
+
+
+def test_the_learner_s_own_run_enters_the_picture():
+    card = RankCard(gpt2(), {1: [80.0, 82.0], 8: [90.0]}, "accuracy", lambda rank, on_step: 70 + rank, lambda rank: 5)
+    assert card.trainer.image.layout.display == "none"  # there is no loss to see yet
+    card.controls["slider"].value = 8
+    before = card.image.value
+    card.trainer.start.click()
+    card.trainer.thread.join(10)
+    assert card.own == {8: 78.0} and "<b>accuracy: 78.0</b>" in card.trainer.status.value
+    assert card.image.value != before and card.trainer.image.layout.display is None
+    (ring,) = [line for line in card.figure().axes[0].lines if line.get_markersize() == 9]
+    assert ring.get_ydata()[0] == pytest.approx(110 + 155 * (78 - 50) / 50)  # the axis goes from 50 to 100
+
+
+def test_scores_are_held_back_until_there_is_a_guess():
+    guess = predict("How far apart?", low=0, high=40)
+    card = RankCard(gpt2(), {1: [80.0, 82.0], 8: [90.0]}, after=guess)
+    held = card.image.value
+    assert "The scores appear once you have guessed" in card.result.value and "90.0" not in card.result.value
+    guess.skip.click()
+    assert card.image.value != held and "<b>90.0</b>" in card.result.value
+    assert RankCard(gpt2(), {8: [90.0]}, after=guess).held is False
 
 
 @pytest.mark.parametrize("setting", [1, 7, 20])

@@ -105,24 +105,38 @@ def _masses(axes: Axes, masses: Mapping[str, Seeds], heights: Sequence[float]) -
 
 
 @style.styled
-def mark_scores(axes: Axes, scores: Mapping[int, Seeds], here: int, name: str, setting_name: str) -> None:
-    """A small curve at the right of a sheet, each seed as a dot; what lies between two stored settings stands there."""
+def mark_scores(
+    axes: Axes,
+    scores: Mapping[int, Seeds],
+    here: int,
+    name: str,
+    setting_name: str,
+    own: Mapping[int, float] | None = None,
+) -> None:
+    """A small curve at the right of a sheet, each seed as a dot, the learner's own runs as rings; what lies between two
+    stored settings stands there. The axis ends where scores end, so that noise does not look like a law."""
     left, right, bottom, top = 590, 745, 110, 265
-    values = [value for seeds in scores.values() for value in seeds]
-    spread = max(max(values) - min(values), 1e-9)
+    values = [value for seeds in scores.values() for value in seeds] + list((own or {}).values())
+    highest = 100 if max(values) > 1 else 1
+    lowest = highest / 2 if min(values) >= highest / 2 else 0
 
     def height(value: float) -> float:
-        return bottom + (top - bottom) * (value - min(values)) / spread
+        return bottom + (top - bottom) * (value - lowest) / (highest - lowest)
 
     across = np.linspace(left, right, len(scores))
+
+    def place(setting: int) -> float:
+        return np.interp(np.log2(setting), np.log2(list(scores)), across)
+
     if min(scores) <= here <= max(scores):
-        x = np.interp(np.log2(here), np.log2(list(scores)), across)
-        axes.plot([x, x], [bottom - 12, top + 8], color=style.INK, linestyle=":", linewidth=1.2)
+        axes.plot([place(here)] * 2, [bottom - 12, top + 8], color=style.INK, linestyle=":", linewidth=1.2)
     axes.plot(across, [height(fmean(seeds)) for seeds in scores.values()], "o-", color=style.TRAINED, markersize=5)
     axes.text((left + right) / 2, top + 24, name, ha="center", va="bottom")
     axes.text((left + right) / 2, bottom - 50, setting_name, ha="center", va="top", color=style.MUTED)
     for x, (setting, seeds) in zip(across, scores.items(), strict=True):
         axes.text(x, bottom - 28, setting, ha="center", va="top", color=style.MUTED, size=8.5)
         axes.plot([x] * len(seeds), [height(value) for value in seeds], ".", color=style.INK, alpha=0.5, markersize=4)
-    for value in (min(values), max(values)):
+    for setting, value in (own or {}).items():
+        axes.plot(place(setting), height(value), "o", markersize=9, markerfacecolor="none", color=style.INK)
+    for value in (lowest, highest):
         axes.text(left - 12, height(value), f"{value:.3g}", ha="right", va="center", color=style.MUTED, size=8)

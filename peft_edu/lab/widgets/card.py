@@ -83,6 +83,11 @@ class Card:
         except Exception as error:
             self.result.value = as_error(error)
 
+    def redraw(self) -> None:
+        """Show what the controls say, after what is drawn has changed."""
+        self._drawn.clear()
+        self.update()
+
     def __str__(self) -> str:
         return self.alt(self._numbers(self.state()))
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Hashable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from numbers import Real
 from statistics import fmean
 
 from matplotlib.figure import Figure
@@ -44,9 +45,10 @@ class SizeCard(Card):
     """A slider for the number that sets a method's size: what is trained in this model and in a paper's, and a picture.
 
     `scores` are those of a stored sweep: for each setting one number a seed. `train(setting, on_step)` trains at the
-    slider's setting for `steps(setting)` steps, and what it returns is shown. `after` is a guess that comes before the
-    scores are seen. The head is left out of what is counted, as in the papers. A subclass gives `method(setting)`,
-    `picture(setting)`, and in a sentence what it `says(setting)`.
+    slider's setting for `steps(setting)` steps. A number that it returns is a score, and enters the picture as a ring;
+    anything else is shown. `after` is a guess that comes before the scores are seen. The head is left out of what is
+    counted, as in the papers. A subclass gives `method(setting)`, `picture(setting)`, and in a sentence what it
+    `says(setting)`.
     """
 
     title: str
@@ -71,8 +73,24 @@ class SizeCard(Card):
         models = {"this model": model, paper: architecture(paper)}
         self.first, self.second = ({name: self.counted(each, n) for name, each in models.items()} for n in (1, 2))
         controls = slider_and_box(self.name, 1, self.largest, self.start)
-        trainer = _trainer(train, steps, lambda: controls["slider"].value, lambda n: f"{self.name} {n}", self.update)
+        self.own: dict[int, float] = {}  # what the learner's own runs reached
+        trained = train if train is None else self._scored(train)
+        named = f"{self.name} {{}}".format
+        trainer = _trainer(trained, steps, lambda: controls["slider"].value, named, self.redraw)
         super().__init__(self.title, controls, trainer, after)
+
+    def _scored(self, train: Callable[[int, OnStep], object]) -> Callable[[int, OnStep], object]:
+        """A training that gives a number gives a score: it is said, and enters the picture as a ring."""
+        needs_function("train", train, "train(value, on_step)")
+
+        def scored(setting: int, on_step: OnStep) -> object:
+            result = train(setting, on_step)
+            if isinstance(result, Real):
+                self.own[setting] = float(result)
+                return f"{self.score_name}: {result:.1f}"
+            return result
+
+        return scored
 
     def counted(self, model: PreTrainedModel, setting: int) -> Count:
         """What attaching to a copy gives. Each unit of the setting adds the same, so two settings tell all others."""
@@ -98,7 +116,7 @@ class SizeCard(Card):
         setting, _, *more = numbers
         figure = self.picture(setting, *more)
         if self.scores and not self.held:
-            drawings.mark_scores(figure.axes[0], self.scores, setting, self.score_name, self.name)
+            drawings.mark_scores(figure.axes[0], self.scores, setting, self.score_name, self.name, self.own)
         return figure
 
     def alt(self, numbers) -> str:

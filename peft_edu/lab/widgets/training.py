@@ -44,7 +44,8 @@ class TrainButton:
         self._stopped, self._next_report = threading.Event(), 0.0
         self.start.on_click(self._start)
         self.stop.on_click(self._stop)
-        self._show_curves("The loss will appear here")
+        for shown in (self.progress, self.image):  # until there is a loss to see, the card is as short as it can be
+            shown.layout.display = "none"
 
     def allow(self, possible: bool) -> None:
         """Whether train can be pressed, once no training runs."""
@@ -68,6 +69,7 @@ class TrainButton:
         self._stopped.clear()
         self.start.disabled, self.stop.disabled = True, False
         self.progress.max = steps
+        self.progress.layout.display = self.image.layout.display = None
         self.thread = threading.Thread(target=self._run, args=(label,), daemon=True)
         self.thread.start()
 
