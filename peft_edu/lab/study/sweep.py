@@ -27,7 +27,10 @@ from peft_edu.lab.study.rows import ROWS
 from peft_edu.lab.study.run import Run, finetune, problem_of
 
 SEEDS = (0, 1, 2, 3, 4)  # the first three, but all of them for a row on which a lesson's title rests:
-TITLED = {"aspects": ("LoRA r=1", "LoRA r=4", "LoRA r=16")}
+TITLED = {
+    "reviews": [row for row in ROWS["reviews"] if row != "from scratch"],
+    "aspects": ["LoRA r=1", "LoRA r=4", "LoRA r=16"],
+}
 FINALISTS = {"deep": 1, "aspects": 1}  # how many of a row get the other seeds, if not 2
 QUICK = re.compile(r"w(64|80|128)-seed\d (full|p=20|p=100)$")  # on the larger rungs these arrive within 100 steps
 FACT_RATES = dict.fromkeys(("lstm", "mlp", "in front"), (1e-3, 3e-3)) | {"none": (1e-2, 1e-1), "joint": (3e-4, 1e-3)}
