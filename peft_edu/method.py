@@ -123,6 +123,9 @@ class Method:
 
     def hook(self, handle: RemovableHandle) -> None:
         """Remember a hook. Register methods of modules: copy.deepcopy carries those along, but no closure."""
+        if not isinstance(handle, RemovableHandle):
+            got = getattr(handle, "__name__", type(handle).__name__)
+            raise TypeError(f"hook takes the handle that module.register_forward_hook(...) gives, got {got}")
         self._undo.append(handle.remove)
 
     def configure(self, config: PreTrainedConfig, name: str, value: object) -> None:

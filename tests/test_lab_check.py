@@ -137,7 +137,7 @@ MISTAKES = [
     ("lora.count", lambda width, out, rank: width + out, "the rank is left out"),
     ("lora.count", lambda width, out, rank: rank * (width + out) + width * out, "frozen W is counted"),
     ("lora.count", lambda width, out, rank: 32, "not for 7 -> 7"),
-    ("lora.count", lambda width, out, rank: 5, "expected 32, got 5"),
+    ("lora.count", lambda width, out, rank: 5, "from 6 to 10 at rank 2 it is 32, yours gives 5"),
     ("lora.merge", lambda W, A, B, alpha: W + B @ A, "alpha / r is left out"),
     ("lora.merge", lambda W, A, B, alpha: (W + 2.5 * B @ A).T, "transposed"),
     ("lora.merge", lambda W, A, B, alpha: W.add_(2.5 * B @ A), "changed in place"),
@@ -311,7 +311,8 @@ def test_the_lesson_goes_on_with_the_learner_s_own_once_it_is_right(monkeypatch,
 
     assert check("lora.merge", lora_merge) is reference
     assert "Not yet: alpha / r is left out" in (told := capsys.readouterr().out)
-    assert told.endswith('Until then the lesson goes on with the package\'s. Stuck? hint("lora.merge")\n')
+    assert told.endswith('\nUntil then the lesson goes on with the package\'s own code. Stuck? hint("lora.merge")\n')
+    assert max(map(len, told.splitlines())) <= 100
 
     def lora_merge(W, A, B, alpha):
         return W + alpha / len(A) * B @ A
@@ -331,8 +332,9 @@ def test_what_is_not_written_yet_is_no_mistake(monkeypatch, tmp_path, capsys):
     reference = EXERCISES["lora.forward"].reference
     assert check("lora.forward", empty) is reference
     assert check("lora.forward", reference) is reference  # its cell ran twice: the name holds the package's by now
-    first, second = capsys.readouterr().out.splitlines()
-    assert first.startswith("Not written yet: empty is still empty. Put your lines where the ... stands. Until then")
+    first, then, second, _ = capsys.readouterr().out.splitlines()
+    assert first == "Not written yet: empty is still empty. Put your lines where the ... stands."
+    assert then.startswith("Until then the lesson goes on with the package's own code.")
     assert second.startswith("Not written yet: this is the package's own. Run the cell with yours again")
     assert not (tmp_path / "progress.jsonl").exists()
 
@@ -361,7 +363,7 @@ def test_an_error_is_shown_with_the_learner_s_own_line():
 
     line = helper.__code__.co_firstlineno + 1
     message = repr(checked("lora.merge", lora_merge))
-    assert f'your code stopped in line {line}, "return W @ A", with RuntimeError: mat1' in message
+    assert f'your code stopped in line {line} of helper, "return W @ A", with RuntimeError: mat1' in message
     few = repr(checked("lora.merge", min))
     assert "could not be called as it is meant to be, TypeError" in repr(checked("lora.count", len)) and few
 

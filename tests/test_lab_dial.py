@@ -225,6 +225,6 @@ def test_a_dial_is_given_what_it_needs(build, message):
     "answer", [{"negative": 0.2, "positive": 0.8}, {str(i): 1 / 6 for i in range(6)}, "A joy.", "long " * 200, ""]
 )
 def test_the_picture_has_the_height_that_was_said(answer):
-    figure = dial.figure(answer, "The finding", [dial.Gauge("how much", 2, 1), dial.Gauge("step", 100, 100)])
+    figure = dial.figure(answer, "The finding")
     assert tuple(figure.get_size_inches()) == (style.WIDTH, dial.inches(answer))
     assert dial.inches(answer) * style.DPI <= 352 and style.png(figure)

@@ -104,7 +104,7 @@ def test_what_passes_is_the_update_of_any_shape(out, into, rank, alpha):
         ("alpha", "scaled by alpha, not by alpha / r"),
         ("upside", "upside down"),
         ("float32", "is torch.float32, and weight is torch.float64"),
-        ("device", "on another device than weight"),
+        ("device", "does not go where weight is"),
         ("alike", "rows of A are alike"),
         ("both zero", "both zero"),
         ("A zero", "it is B that is zero and A that is random"),

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from peft_edu.lab import predict, workbook
 from peft_edu.lab.figures import display
@@ -88,9 +89,9 @@ def test_a_guess_that_comes_after_the_measurement_is_compared_at_once(shown):
     guess = predict("How many?", low=1, high=128)
     guess.reveal(11, hint=HINT)
     guess.commit("64")
-    assert "Your guess: 64, too high by 53. It is fewer" in guess.compared.value
+    assert "Your guess (after you saw it): 64, too high by 53. It is fewer" in guess.compared.value
     guess.commit("11")
-    assert "Your guess: 11, right. Low rank was found." in guess.compared.value
+    assert "Your guess (after you saw it): 11, right. Low rank was found." in guess.compared.value
     assert "run this cell" not in guess.compared.value + guess.note.value.lower()
 
 
@@ -238,3 +239,21 @@ def test_a_hint_that_could_never_be_shown_is_refused(shown, hint):
         predict("How many?", low=1, high=128).reveal(11, hint)
     with pytest.raises(ValueError, match="among head, biases"):
         predict("Which?", choices=["head", "biases"]).reveal("head", {"norms": "They are few."})
+
+
+def test_a_guess_that_was_changed_in_the_light_of_the_answer_says_so(shown):
+    guess = predict("How many?", low=1, high=128)
+    guess.commit("8")
+    guess.reveal(11)
+    assert "Your guess: 8, right by" not in guess.says() and "after you saw it" not in guess.says()
+    guess.commit("8")
+    assert "after you saw it" not in guess.says()
+    guess.commit("11")
+    assert "Your guess (after you saw it): 11" in guess.says()
+    assert workbook.kept("guess", "How many?")["late"] is True
+
+
+def test_a_tensor_of_one_number_is_a_measurement(shown):
+    guess = predict("How many?", low=1, high=128)
+    guess.reveal(torch.tensor(32))
+    assert guess.says() == "Measured: 32."

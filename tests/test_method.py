@@ -349,3 +349,14 @@ def test_a_field_that_is_changed_later_is_not_saved_as_if_it_had_been_used(tmp_p
     with pytest.raises(RuntimeError, match="was attached with .*'alpha': 8.*: a field that changes later changes noth"):
         save(model, tmp_path / "changed")
     assert not (tmp_path / "changed").exists()
+
+
+def test_a_hook_is_remembered_by_its_handle():
+    class Forgetful(LoRA):
+        def insert(self, model):
+            self.hook(print)
+
+    model = tiny("bert", "classify")
+    with pytest.raises(TypeError, match=r"hook takes the handle that module.register_forward_hook\(...\) gives, got print"):
+        Forgetful().attach(model)
+    assert attached(model) is None

@@ -79,7 +79,7 @@ def test_start_here(open_lesson):
     guess.shown.get_by_role("textbox").fill("5")
     guess.press("commit")
     guess.wait_for("Your guess: 5")
-    lesson.card("Measured: 1.4").wait_for("Your guess: 5, too high by a factor of 3.6.")
+    lesson.card("Measured: 1.4").wait_for("Your guess (after you saw it): 5, too high by a factor of 3.6.")
     dial = lesson.card("Turn the update up and down")
     with dial.changing("text", "figure"):
         dial.move("how much of the update", "Home")

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from textwrap import dedent, indent
+from textwrap import dedent, fill, indent
 from types import FunctionType
 
 import torch
@@ -89,7 +89,9 @@ def check(name: str, thing: object) -> object:
     Right. From here on the lesson runs on your function.
     """
     feedback, reference = checked(name, thing), EXERCISES[name].reference
-    print(feedback)
+    print(fill(str(feedback), 100, break_on_hyphens=False))
+    if not feedback:
+        print(f'Until then the lesson goes on with the package\'s own code. Stuck? hint("{name}")')
     if feedback.tried:
         keep("exercise", name, solved=feedback.right)
     chosen = thing if feedback.right else reference
@@ -101,7 +103,6 @@ def check(name: str, thing: object) -> object:
 def checked(name: str, thing: object) -> Feedback:
     """The verdict of `check` alone: nothing is printed, kept or exchanged."""
     known = _known(name)
-    otherwise = f'Until then the lesson goes on with the package\'s. Stuck? hint("{name}")'
     try:
         if thing is known.reference:
             raise NotWritten("this is the package's own. Run the cell with yours again, then this one")
@@ -110,12 +111,16 @@ def checked(name: str, thing: object) -> Feedback:
             torch.manual_seed(0)
             known.test(thing)
     except NotWritten as start:
-        return Feedback(False, f"Not written yet: {start}. {otherwise}", tried=False)
+        return Feedback(False, _sentence(f"Not written yet: {start}"), tried=False)
     except Misconception as error:
-        return Feedback(False, f"Not yet: {error}. {otherwise}")
+        return Feedback(False, _sentence(f"Not yet: {error}"))
     except (Exception, SystemExit) as error:
-        return Feedback(False, f"Not yet: {_stopped(error)}. What is asked for: {known.asked}. {otherwise}")
+        return Feedback(False, f"Not yet: {_stopped(error)}. What is asked for: {_sentence(known.asked)}")
     return Feedback(True, f"Right. From here on the lesson runs on your {_name(thing)}.")
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
 def hint(name: str) -> None:
@@ -124,7 +129,7 @@ def hint(name: str) -> None:
     _hints_given[name] = given + 1
     left = len(known.hints) - given
     if left <= 0:
-        print(f"The solution of {name}. Read it, close it, and write it again in words of your own:\n")
+        print(f"The solution of {name}. Read it, hide it, and write it again without looking:\n")
         print(indent(known.solution.rstrip(), "    "))
         return
     then = f"{left - 1} more, then the solution" if left > 1 else "the next one is the solution"
@@ -176,7 +181,8 @@ def _stopped(error: BaseException) -> str:
     theirs = [frame for frame in frames if frame.line and not frame.filename.startswith(tuple(OURS))]
     if not theirs:
         return f"your code could not be called as it is meant to be, {what}"
-    return f'your code stopped in line {theirs[-1].lineno}, "{theirs[-1].line}", with {what}'
+    place = theirs[-1]
+    return f'your code stopped in line {place.lineno} of {place.name}, "{place.line}", with {what}'
 
 
 def tensors(*shapes) -> list[Tensor]:

@@ -124,7 +124,10 @@ def _lora_count(f) -> None:
         12: "only A is counted: B is trained as well",
         20: "only B is counted: A is trained as well",
     }
-    expect_number(f(6, 10, 2), 32, wrong)
+    result = f(6, 10, 2)
+    expect_number(
+        result, 32, wrong, f"from 6 to 10 at rank 2 it is 32, yours gives {result}: A is (2, 6), B is (10, 2)"
+    )
     otherwise = "right for 6 -> 10 at rank 2, but not for 7 -> 7 at rank 3: the formula is r (in + out)"
     expect_number(f(7, 7, 3), 42, {}, otherwise)
 

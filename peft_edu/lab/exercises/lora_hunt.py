@@ -62,8 +62,8 @@ def _hunt(cls) -> None:
         raise Misconception("HuntedLoRA is no Method any more: keep class HuntedLoRA(Method), and mend what is in it")
     found = [message for fault, message in FAULTS.items() if fault(cls)]
     if found:
-        are = "fault is" if len(found) == 1 else "faults are"
-        raise Misconception(f"{len(found)} {are} still in. {found[0]}")
+        more = f"{len(found)} faults are still in. Measure, mend one, and run this again"
+        raise Misconception(f"1 fault is still in. {found[0]}" if len(found) == 1 else more)
 
 
 def _attached(cls, rank: int = 3) -> tuple[nn.Module, Method]:

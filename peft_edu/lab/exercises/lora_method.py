@@ -51,7 +51,7 @@ def _module(cls) -> None:
     meta = cls(torch.empty(3, 5, device="meta"), 2, ALPHA)
     if any(not each.is_meta for each in meta.parameters()):
         raise Misconception(
-            "A or B is on another device than weight (it was on meta, yours is on the CPU): "
+            "A or B does not go where weight is, as it must for a weight on a GPU: "
             "weight.new_empty(...) takes the device along"
         )
     _expect_names(cls(weight, 2, ALPHA))

@@ -1,7 +1,6 @@
 """What a model answers at a setting of the dial: the labels' probabilities as bars, or the text that it writes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from textwrap import wrap
 
 from matplotlib.axes import Axes
@@ -12,16 +11,7 @@ from peft_edu.lab.figures import style
 
 Answer = str | Mapping[str, float]  # a text that was written, or the probability of each label
 LEFT, RIGHT, BAR, LINE, ROWS = 150, 690, 26, 19, 4  # pixels, and how many lines of a written text are shown
-FRAME = 46 + 102  # pixels: the title, and below the answer the gauges
-
-
-@dataclass(frozen=True)
-class Gauge:
-    """A dial, and where it stands."""
-
-    name: str
-    high: float
-    value: float
+FRAME = 46 + 34  # pixels: the title, and below the answer its axis
 
 
 def inches(answer: Answer) -> float:
@@ -31,16 +21,14 @@ def inches(answer: Answer) -> float:
 
 
 @style.styled
-def figure(answer: Answer, title: str, gauges: list[Gauge]) -> Figure:
-    """The answer, and below it how the dials stand."""
+def figure(answer: Answer, title: str) -> Figure:
+    """The answer, under a title that says how the dials stand."""
     figure, axes = style.sheet(title, inches(answer))
     top = inches(answer) * style.DPI - 46
     if isinstance(answer, str):
         _written(axes, answer, top)
     else:
         _bars(axes, answer, top)
-    for i, gauge in enumerate(gauges):
-        _gauge(axes, gauge, left=30 + 370 * i, right=330 + 370 * i)
     return figure
 
 
@@ -69,15 +57,3 @@ def _written(axes: Axes, text: str, top: float) -> None:
     shown = [*lines[: ROWS - 1], lines[ROWS - 1] + " ..."] if len(lines) > ROWS else lines
     for i, line in enumerate(shown):
         axes.text(32, top - 8 - LINE * i, line, va="top", size=11)
-
-
-def _gauge(axes: Axes, gauge: Gauge, left: float, right: float) -> None:
-    x = left + (right - left) * gauge.value / (gauge.high or 1)
-    axes.text((left + right) / 2, 56, gauge.name, ha="center", va="bottom", color=style.MUTED)
-    axes.plot([left, right], [40, 40], color=style.FROZEN_LINE, linewidth=3, solid_capstyle="round")
-    axes.plot([left, x], [40, 40], color=style.HEAD, linewidth=3, solid_capstyle="round")
-    axes.plot([x], [40], "o", color=style.HEAD, markersize=9)
-    axes.text(x, 26, f"{gauge.value:g}", ha="center", va="top", weight="bold")
-    for end, at in ((0, left), (gauge.high, right)):
-        if abs(at - x) > 25:
-            axes.text(at, 26, f"{end:g}", ha="center", va="top", color=style.MUTED, size=8.5)

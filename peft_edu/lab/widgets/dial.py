@@ -92,7 +92,7 @@ class Dial:
         """What the dial moves, and what it leaves alone."""
         how = "multiplies B, and so the update (alpha / r) B A" if self.low_rank else "multiplies what training changed"
         heads = f"; the task head stays as it was after step {step}" if head(self.model) else ""
-        return f"The dial {how}{heads}. 0 is without the update, 1 is as trained, more is more than was trained."
+        return f"The dial {how}{heads}. 0 is without the update, 1 is as trained, 2 is twice as much."
 
 
 def _anew(model: PreTrainedModel) -> PreTrainedModel:
@@ -183,6 +183,4 @@ class DialCard(Card):
         return f"{turned}. To the text {turned.text!r} the probabilities are: {shares}."
 
     def draw(self, turned: Turned) -> Figure:
-        last = max(self.controls["step"].options)
-        gauges = [dial.Gauge(MUCH, FACTORS[-1], turned.factor), dial.Gauge("after step", last, turned.step)]
-        return dial.figure(turned.answer, str(turned), gauges)
+        return dial.figure(turned.answer, str(turned))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 
 import ipywidgets as widgets
+from torch import Tensor
 
 from peft_edu.lab import workbook
 from peft_edu.lab.figures.display import present
@@ -32,6 +33,7 @@ class Guess:
         self.value: Value | None = None
         self.open = False
         self.measured: Value | None = None
+        self.late = False  # whether the measurement was seen before this guess
         self._hint: Mapping[str, str] = {}
         self._waiting: list[Callable[[], None]] = []
         self._entered = -math.inf  # when Enter was pressed last
@@ -73,7 +75,7 @@ class Guess:
         """The guess of an earlier run, if it still answers the question."""
         entry = workbook.kept("guess", self.question) or {}
         try:
-            self.value = self._read(entry["value"])
+            self.value, self.late = self._read(entry["value"]), bool(entry.get("late"))
         except (KeyError, ValueError):
             return
         self.box.value = self.value if self.choices else f"{self.value:.15g}"
@@ -81,11 +83,14 @@ class Guess:
 
     def commit(self, value: object) -> None:
         """Take the guess and keep it, or say under the box what is missing."""
+        before = self.value
         try:
             self.value = self._read(value)
         except ValueError as error:
             self.note.value = str(error)
             return
+        if self.value != before:
+            self.late = self.measured is not None
         self._keep()
         said = f"Your guess: <b>{html.escape(_said(self.value))}</b>."
         self._open(f"{said} Run the cells below to compare it." if self.measured is None else said)
@@ -93,7 +98,8 @@ class Guess:
 
     def _keep(self) -> None:
         """The guess, and what was measured once that is known; the same again adds no line."""
-        facts = {"value": self.value} | ({} if self.measured is None else {"measured": self.measured})
+        facts = {"value": self.value, "late": self.late}
+        facts |= {} if self.measured is None else {"measured": self.measured}
         known = workbook.kept("guess", self.question) or {}
         if self.value is not None and not facts.items() <= known.items():
             workbook.keep("guess", self.question, **facts)
@@ -113,6 +119,7 @@ class Guess:
         `hint` has the keys "too high", "too low" and "right", or for choices the choices themselves. Without a guess,
         as when a notebook runs by itself, it is the measurement alone; one that is committed later is compared at once.
         """
+        measured = measured.item() if isinstance(measured, Tensor) and measured.numel() == 1 else measured
         if self.choices and measured not in self.choices:
             raise ValueError(f"measured {measured!r} is none of the choices {', '.join(self.choices)}")
         if not self.choices and not _finite(measured):
@@ -133,7 +140,8 @@ class Guess:
             return measured
         verdict = self._verdict()
         hint = self._hint.get(self.value if self.choices else verdict, "")
-        return f"{measured} Your guess: {_said(self.value)}, {verdict}{self._how_far(verdict)}. {hint}".rstrip()
+        after = " (after you saw it)" if self.late else ""
+        return f"{measured} Your guess{after}: {_said(self.value)}, {verdict}{self._how_far(verdict)}. {hint}".rstrip()
 
     def _compare(self) -> None:
         if self.measured is not None:

@@ -109,7 +109,7 @@ class SizeCard(Card):
 
     def words(self, numbers) -> str:
         setting, sizes, *_ = numbers
-        scores = HELD if self.held else stored(self.scores.get(setting, ()))
+        scores = HELD if self.held else stored(self.scores.get(setting, ())) if self.scores else ""
         return html_table(COLUMNS, [size.row() for size in sizes]) + scores
 
     def draw(self, numbers) -> Figure:
@@ -284,7 +284,8 @@ class FreezingCard(Card):
     def words(self, numbers) -> str:
         n, counted, _ = numbers
         row = Size("this model", counted.trainable, counted.total).row()
-        return html_table(COLUMNS, [row]) + self._backward(n) + stored(self.scores.get(self.position(n), ()))
+        scores = stored(self.scores.get(self.position(n), ())) if self.scores else ""
+        return html_table(COLUMNS, [row]) + self._backward(n) + scores
 
     def alt(self, numbers) -> str:
         return model_map.describe(numbers[-1])
