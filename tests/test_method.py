@@ -357,6 +357,6 @@ def test_a_hook_is_remembered_by_its_handle():
             self.hook(print)
 
     model = tiny("bert", "classify")
-    with pytest.raises(TypeError, match=r"hook takes the handle that module.register_forward_hook\(...\) gives, got print"):
+    with pytest.raises(TypeError, match="hook takes the handle that .* gives, got print"):
         Forgetful().attach(model)
     assert attached(model) is None
