@@ -8,6 +8,7 @@ from itertools import combinations
 import pytest
 import torch
 from families import SIZES, batch, tiny
+from own_methods import OwnIA3, Scale
 from torch import nn
 
 from peft_edu import (
@@ -204,24 +205,6 @@ class TwoUpdates(Method):
                 self.hook(target.module.register_forward_hook(change.beside))
 
 
-class Scale(nn.Module):
-    def __init__(self, width):
-        super().__init__()
-        self.by = nn.Parameter(torch.ones(width))
-
-    def rescale(self, module, inputs, output):
-        return self.by * output
-
-
-@dataclass
-class Rescaled(Method):
-    def insert(self, model):
-        for module in {target.module: None for target in linear_maps(model, ("key", "value", "up"))}:
-            scale = Scale(module.bias.numel())
-            self.add(module, "scale", scale)
-            self.hook(module.register_forward_hook(scale.rescale))
-
-
 @dataclass
 class Gain(Method):
     def insert(self, model):
@@ -275,8 +258,8 @@ class OwnPrefix(Method):
         ("bert", Mine("forgotten"), "mine at query and output changes nothing: no hook uses it"),
         ("bert", TwoChildren(), "TwoChildren: in parallel with value and up, rank 3"),
         ("bert", TwoUpdates(), "TwoUpdates: in parallel with query, rank 2"),
-        ("bert", Rescaled(), "in series behind key, value and up, scale"),
-        ("gpt2", Rescaled(), "in series behind query, key, value and up, scale"),
+        ("bert", OwnIA3(), "in series behind key, value and up, scale"),
+        ("gpt2", OwnIA3(), "in series behind query, key, value and up, scale"),
         ("bert", Gain(), "in series behind LayerNorm and what lies outside of the blocks, gain"),
         ("llama", Around(), "in parallel with feed-forward, rank 2"),
         ("bert", Behind(), "in series behind attention and feed-forward, bottle"),

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from families import SIZES, tiny
 from lab_models import bert_classifier, gpt2
+from own_methods import OwnIA3, Scale
 from PIL import Image
-from torch import nn
 
 from peft_edu import Adapter, BitFit, FullFineTuning, LoRA, PrefixTuning, PromptTuning, TopBlocks, count
-from peft_edu.anatomy import linear_maps, norms
+from peft_edu.anatomy import norms
 from peft_edu.lab import architecture, plots, pretraining_figure
 from peft_edu.lab.figures import display, drawings, model_map, style
 from peft_edu.lab.measure.parts import describe, parts
@@ -140,28 +139,6 @@ def test_the_numbers_of_the_map_are_the_count_of_the_model(family):
         beside = sum(slab.beside + slab.biases for slab in slabs)
         assert sum(slab.weights for slab in slabs if slab.trained) + beside == count(model).trainable, method
         assert sum(slab.weights for slab in slabs) + beside == count(model).total, method
-
-
-class Scale(nn.Module):
-    """A learner's own: each output of a linear map times a number."""
-
-    def __init__(self, width):
-        super().__init__()
-        self.by = nn.Parameter(torch.ones(width))
-
-    def rescale(self, module, inputs, output):
-        return self.by * output
-
-
-@dataclass
-class OwnIA3(Method):
-    roles: tuple[str, ...] = ("key", "value", "up")
-
-    def insert(self, model):
-        for module in {target.module: None for target in linear_maps(model, self.roles)}:
-            scale = Scale(module.bias.numel())
-            self.add(module, "scale", scale)
-            self.hook(module.register_forward_hook(scale.rescale))
 
 
 @dataclass

@@ -11,20 +11,8 @@ from torch.overrides import TorchFunctionMode
 
 from peft_edu.anatomy import linear_maps
 from peft_edu.lab.exercises.check import Misconception, NotWritten, exercise
-from peft_edu.lab.exercises.lora_method import IDS, listen, tiny_model
+from peft_edu.lab.exercises.lora_method import IDS, LowRank, listen, tiny_model
 from peft_edu.method import METHODS, Method
-
-
-class Hunted(nn.Module):
-    def __init__(self, weight, rank, alpha):
-        super().__init__()
-        out_features, in_features = weight.shape
-        self.A = nn.Parameter(weight.new_empty(rank, in_features).uniform_(-1, 1) / in_features**0.5)
-        self.B = nn.Parameter(weight.new_zeros(out_features, rank))
-        self.scale = alpha / rank
-
-    def forward(self, x):
-        return self.scale * (x @ self.A.T @ self.B.T)
 
 
 def add_hunted(module, inputs, output):
@@ -38,7 +26,7 @@ class HuntedLoRA(Method):
 
     def insert(self, model):
         for target in linear_maps(model, ("query", "value")):
-            self.add(target.module, "hunted", Hunted(target.weight, self.rank, self.alpha))
+            self.add(target.module, "hunted", LowRank(target.weight, self.rank, self.alpha))
             self.hook(target.module.register_forward_hook(add_hunted))
 
 
@@ -48,7 +36,7 @@ METHODS.pop("HuntedLoRA")  # as MyLoRA: `check` puts on the list what the lesson
 @exercise(
     "lora.hunt",
     reference=HuntedLoRA,
-    beside=(Hunted, add_hunted),
+    beside=(LowRank, add_hunted),
     hints=(
         "Measure before you read. Ask the trained model the same sentence twice, in eval(): are the logits the same?",
         "`torch.linalg.svdvals(update.B @ update.A)` of a trained update: how many directions? It may have r.",
