@@ -62,7 +62,7 @@ def pictures():
     """Every method on BERT, every family with LoRA and one more; T5 with a block of each kind."""
     for name, (method, _) in METHODS.items():
         yield pytest.param("bert", "classify", method, None, id=f"bert-{name}")
-    for family in SIZES.keys() - {"bert"}:
+    for family in sorted(SIZES.keys() - {"bert"}):
         adapter = Adapter(8) if family != "gpt2" else PrefixTuning(10, hidden=0)
         for method in (LoRA(8), adapter):
             for block in (0, -1) if family.startswith("t5") else (None,):
