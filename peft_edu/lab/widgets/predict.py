@@ -15,6 +15,7 @@ from peft_edu.lab.figures.display import present
 
 Value = float | str
 FACTOR = 1.5  # on a logarithmic scale a guess is right within this factor
+SKIPPED = "Skipped. A guess can still be committed."
 _ASKED: dict[str, "Guess"] = {}  # in this kernel, by question
 
 
@@ -50,7 +51,7 @@ class Guess:
         self.skip = widgets.Button(description="skip", tooltip="Go on without a guess", layout=small)
         self.note, self.compared = widgets.HTML(), widgets.HTML()
         self.button.on_click(lambda _: self.commit(self.box.value))
-        self.skip.on_click(lambda _: self._open("Skipped. A guess can still be committed."))
+        self.skip.on_click(lambda _: self._skip())
         heading = widgets.HTML(f"<b>Predict.</b> {html.escape(question)}")
         row = widgets.HBox([self.box, self.button, self.skip])
         self.view = widgets.VBox([heading, row, self.note])
@@ -77,6 +78,8 @@ class Guess:
         try:
             self.value, self.late = self._read(entry["value"]), bool(entry.get("late"))
         except (KeyError, ValueError):
+            if workbook.kept("skip", self.question):
+                self._open(SKIPPED)
             return
         self.box.value = self.value if self.choices else f"{self.value:.15g}"
         self._open(f"Your guess: <b>{html.escape(_said(self.value))}</b>.")
@@ -95,6 +98,10 @@ class Guess:
         said = f"Your guess: <b>{html.escape(_said(self.value))}</b>."
         self._open(f"{said} Run the cells below to compare it." if self.measured is None else said)
         self._compare()
+
+    def _skip(self) -> None:
+        workbook.keep("skip", self.question)
+        self._open(SKIPPED)
 
     def _keep(self) -> None:
         """The guess, and what was measured once that is known; the same again adds no line."""
