@@ -1,10 +1,14 @@
 """A guess, committed or not, and what is said when the measurement is there."""
 
+from pathlib import Path
+
+import nbformat
 import numpy as np
 import pytest
 import torch
 
 from peft_edu.lab import predict, workbook
+from peft_edu.lab.exercises.model_answers import HINTS
 from peft_edu.lab.figures import display
 from peft_edu.lab.widgets.predict import Guess
 
@@ -267,3 +271,21 @@ def test_a_skip_is_remembered_and_is_no_guess(shown):
     assert workbook.kept("guess", "How many?") is None
     again.commit("12")
     assert Guess("How many?", 1, 128, None).value == 12
+
+
+def test_a_hint_that_no_cell_gives_away_is_looked_up(shown):
+    guess = predict(
+        "B starts at zero. What if A starts at zero, too?", choices=["it learns as well", "it never learns"]
+    )
+    guess.commit("it learns as well")
+    guess.reveal("it never learns")
+    assert guess.says().endswith("Why never? Say it in the box below.")
+
+
+def test_every_hint_belongs_to_a_question_of_a_lesson_and_can_be_shown():
+    lessons = [nbformat.read(path, 4) for path in sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))]
+    asked = [output["data"].get("text/plain", "") for lesson in lessons for cell in lesson.cells
+             for output in cell.get("outputs", []) if output.output_type == "display_data"]  # fmt: skip
+    for question, hints in HINTS.items():
+        (text,) = [each for each in asked if each.startswith(f"Predict. {question} (")]
+        assert hints.keys() <= {"too high", "too low", "right"} or all(choice in text for choice in hints)

@@ -1,4 +1,4 @@
-"""Answers worth reading: what an explain box puts beside the learner's own words, and what to look for in them.
+"""Answers worth reading: what an explain box puts beside the learner's own words, and what a wrong guess usually means.
 
 They stand here, and in no notebook, so that a question does not give its answer away.
 """
@@ -14,6 +14,7 @@ class ModelAnswer:
 
 
 ANSWERS: dict[str, ModelAnswer] = {}
+HINTS: dict[str, dict[str, str]] = {}  # question -> "too high", "too low", "right", or a choice -> what to say to it
 
 
 def model_answer(question: str, text: str, *look_for: str) -> None:
@@ -29,7 +30,27 @@ def answer_to(question: str) -> ModelAnswer:
     return ANSWERS[question]
 
 
+# 00
+HINTS["Which share of the parameters will be trained, in per cent?"] = {
+    "too high": "Thin matrices are far smaller than the weights they stand beside.",
+    "too low": "Small, but there are two of them beside two maps in every block.",
+    "right": "And the models that people use have a share that is smaller still.",
+}
+
 # 07
+HINTS["How many of 128 directions hold 90% of the energy, in the block where it takes most?"] = {
+    "too high": "A task's gradients have few directions, and so has their sum.",
+    "too low": "The task is made of several patterns, each with its own.",
+    "right": "A quarter of the directions holds nine tenths of it.",
+}
+HINTS["B starts at zero. What if A starts at zero, too?"] = {
+    "it learns more slowly": "Why never? Say it in the box below.",
+    "it learns as well": "Why never? Say it in the box below.",
+}
+HINTS["On reviews, how many points lie between the mean of the best rank and that of the worst?"] = {
+    "too high": "Eight matrices of rank 1 do a lot.",
+    "too low": "Some seeds go wrong, at any rank: look at the worst one beside each mean.",
+}
 model_answer(
     "Why must one of A and B start at zero, and why not both?",
     """With one of them at zero, B A is zero, so the first forward pass is the pretrained model's: training begins at

@@ -11,6 +11,7 @@ import ipywidgets as widgets
 from torch import Tensor
 
 from peft_edu.lab import workbook
+from peft_edu.lab.exercises.model_answers import HINTS
 from peft_edu.lab.figures.display import present
 
 Value = float | str
@@ -123,8 +124,9 @@ class Guess:
     def reveal(self, measured: Value, hint: Mapping[str, str] | None = None) -> None:
         """Show the measurement beside the guess, and what the difference usually means.
 
-        `hint` has the keys "too high", "too low" and "right", or for choices the choices themselves. Without a guess,
-        as when a notebook runs by itself, it is the measurement alone; one that is committed later is compared at once.
+        `hint` has the keys "too high", "too low" and "right", or for choices the choices themselves; without one it is
+        looked up in peft_edu/lab/exercises/model_answers.py, so that no cell gives it away. Without a guess, as when a
+        notebook runs by itself, it is the measurement alone; one that is committed later is compared at once.
         """
         measured = measured.item() if isinstance(measured, Tensor) and measured.numel() == 1 else measured
         if self.choices and measured not in self.choices:
@@ -134,7 +136,8 @@ class Guess:
         known = self.choices or ["too high", "too low", "right"]
         if not isinstance(hint or {}, Mapping) or set(hint or {}) - set(known):
             raise ValueError(f"hint is {hint!r}, but must be a dict whose keys are among {', '.join(known)}")
-        self.measured, self._hint = measured if self.choices else float(measured), hint or {}
+        self.measured = measured if self.choices else float(measured)
+        self._hint = hint or HINTS.get(self.question, {})
         self._keep()
         self._compare()
         self._open(self.note.value)
