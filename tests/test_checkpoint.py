@@ -413,6 +413,26 @@ class TestTheBaseIsKnownAgain:
         merged.detach()
         assert attached(load(base, folder)) == LoRA(rank=4)
 
+    def test_a_part_of_a_fused_map_counts(self, tmp_path):
+        """The largest number of GPT-2's c_attn is a key's here; a merged LoRA changes queries and values alone."""
+        base, again = tiny("gpt2", "classify"), tiny("gpt2", "classify")
+        for model in (base, again):
+            for name, weight in model.named_parameters():
+                if name.endswith("c_attn.weight"):
+                    weight.data[-1, model.config.hidden_size] = 10.0
+        folder = save(LoRA(rank=4).attach(base), tmp_path / "saved")
+        merged = LoRA(rank=2)
+        for parameter in trainable(merged.attach(again)).values():
+            nn.init.normal_(parameter, std=0.02)
+        merged.merge()
+        with pytest.raises(ValueError, match="trained on other weights: the last row of .*c_attn.weight sums up to"):
+            load(again, folder)
+
+    def test_a_folder_that_keeps_the_largest_numbers_alone_is_read(self, folder):
+        weights = json.loads((folder / "recipe.json").read_text())["weights"]
+        edit(folder, weights={name: sample[:2] for name, sample in weights.items()})
+        assert attached(load(tiny("gpt2", "classify"), folder)) == LoRA(rank=4)
+
     @pytest.mark.parametrize("saved, here", [("float64", "bfloat16"), ("bfloat16", "float32"), ("float16", "float64")])
     def test_the_same_weights_are_known_in_another_precision(self, saved, here, tmp_path):
         saved, here = getattr(torch, saved), getattr(torch, here)

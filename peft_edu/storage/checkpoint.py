@@ -176,12 +176,13 @@ def _nameless(labels: list[str]) -> bool:
 
 
 def _sample(weights: dict[str, nn.Parameter]) -> dict[str, list[float]]:
-    """The largest number in the last row of every matrix, with how exactly its precision knows it.
+    """Of the last row of every matrix the largest number, how exactly its precision knows it, and the sum of all sizes.
 
-    Every one: a base into which another update was merged differs in the maps of that update alone.
+    Every matrix: a base into which another update was merged differs in the maps of that update alone. And the sum:
+    in a fused map the largest number may be a key's, where the update is a value's.
     """
-    matrices = {name: weight.detach() for name, weight in weights.items() if weight.ndim == 2}
-    return {name: [w[-1].abs().max().item(), torch.finfo(w.dtype).eps] for name, w in matrices.items()}
+    rows = {name: weight.detach()[-1].abs() for name, weight in weights.items() if weight.ndim == 2}
+    return {name: [row.max().item(), torch.finfo(row.dtype).eps, math.fsum(row.tolist())] for name, row in rows.items()}
 
 
 def _compare(there: dict, weights: dict, model: PreTrainedModel, source: Path) -> list[int] | None:
@@ -191,12 +192,14 @@ def _compare(there: dict, weights: dict, model: PreTrainedModel, source: Path) -
     ours = labels if _nameless(here["labels"]) and len(labels) == len(here["labels"]) else here["labels"]
     if there | {"labels": sorted(labels)} != here | {"labels": sorted(ours)}:
         raise ValueError(f"{source} was trained on {there}, but this model is {here}: take one that is the same")
-    for name, (number, eps) in _sample({n: p for n, p in model.named_parameters() if n in weights}).items():
-        if not math.isclose(number, weights[name][0], rel_tol=max(eps, weights[name][1])):
-            raise ValueError(
-                f"{source} was trained on other weights: the last row of {name} goes up to {weights[name][0]}, here to "
-                f"{number}. Take the same base. New words start at random: unfreeze their embedding, and it is kept too"
-            )
+    for name, (number, eps, total) in _sample({n: p for n, p in model.named_parameters() if n in weights}).items():
+        theirs = (*weights[name], total)  # older folders have no sum
+        for does, was, now in (("goes", theirs[0], number), ("sums", theirs[2], total)):
+            if not math.isclose(was, now, rel_tol=max(eps, theirs[1])):
+                raise ValueError(
+                    f"{source} was trained on other weights: the last row of {name} {does} up to {was}, here to {now}. "
+                    "Take the same base. New words start at random: unfreeze their embedding, and it is kept too"
+                )
     return None if labels == ours else [labels.index(label) for label in ours]
 
 
