@@ -16,7 +16,8 @@ from peft_edu.anatomy import linear_maps
 from peft_edu.lab import recipe
 from peft_edu.lab.exercises.check import EXERCISES, check, checked
 from peft_edu.lab.exercises.lora import _best_copy, _directions
-from peft_edu.lab.exercises.lora_method import IDS, LowRank, add_my_lora, tiny_model
+from peft_edu.lab.exercises.lora_method import LowRank, add_my_lora
+from peft_edu.lab.exercises.whole_method import IDS, tiny_model
 from peft_edu.method import METHODS, Method
 
 several = settings(max_examples=15, deadline=None, database=None)
@@ -259,7 +260,7 @@ def test_any_right_insert_passes(style):
         ("output", "does it read inputs.0."),
         ("late", "all maps use the last update: a function made in a loop"),
         ("twice", "added twice"),
-        ("W", "W stays frozen, only A and B"),
+        ("W", "the model stays frozen, only A and B"),
         ("W changed", "a weight of the model is changed by insert"),
         ("rank", "use self.rank"),
         ("alpha", "not scaled by self.alpha"),

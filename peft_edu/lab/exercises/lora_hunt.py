@@ -11,7 +11,8 @@ from torch.overrides import TorchFunctionMode
 
 from peft_edu.anatomy import linear_maps
 from peft_edu.lab.exercises.check import Misconception, NotWritten, exercise
-from peft_edu.lab.exercises.lora_method import IDS, LowRank, listen, tiny_model
+from peft_edu.lab.exercises.lora_method import LowRank, listen
+from peft_edu.lab.exercises.whole_method import IDS, tiny_model
 from peft_edu.method import METHODS, Method
 
 

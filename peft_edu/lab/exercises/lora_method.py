@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+from transformers import PreTrainedModel
 
 from peft_edu.anatomy import blocks, linear_maps
 from peft_edu.lab.exercises.check import NOTHING, Misconception, NotWritten, exercise, same, shape, tensors, untouched
 from peft_edu.lab.exercises.lora import ALPHA, WRONG_SCALES
+from peft_edu.lab.exercises.whole_method import IDS, expect_a_method, put_in, tiny_model, weights
 from peft_edu.method import METHODS, Method
 
 
@@ -248,14 +249,7 @@ METHODS.pop("MyLoRA")  # `check` puts on the list what the lesson goes on with: 
 def _insert(cls) -> None:
     """class MyLoRA(Method), a @dataclass with rank and alpha: insert(self, model) puts a LowRank beside each query and
     value map of every block, by self.add and self.hook"""
-    if not issubclass(cls, Method):
-        raise Misconception("MyLoRA is no Method: write class MyLoRA(Method)")
-    try:
-        cls(rank=2, alpha=ALPHA)
-    except TypeError as error:
-        raise Misconception(
-            f"MyLoRA(rank=2, alpha={ALPHA}) does not work ({error}): is @dataclass above the class?"
-        ) from error
+    expect_a_method(cls, rank=2, alpha=ALPHA)
     _check_insert(cls, tiny_model("bert"))
     try:
         _check_insert(cls, tiny_model("llama"))
@@ -268,15 +262,6 @@ def _insert(cls) -> None:
         ) from error
 
 
-def tiny_model(kind: str) -> PreTrainedModel:
-    """A random model with separate query and value maps, of three blocks, in float64."""
-    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 3, "num_attention_heads": 2}
-    few = {"num_key_value_heads": 1} if kind == "llama" else {}
-    config = AutoConfig.for_model(kind, vocab_size=9, num_labels=2, pad_token_id=0, **sizes, **few)
-    torch.manual_seed(0)
-    return AutoModelForSequenceClassification.from_config(config, attn_implementation="eager").double().eval()
-
-
 @dataclass
 class Heard:
     """What one linear map read and gave in a forward pass, and whether what it gave was changed in place."""
@@ -286,9 +271,6 @@ class Heard:
     read: Tensor
     changed: Tensor  # by how much the output differs from W x + b
     in_place: bool = False
-
-
-IDS = torch.tensor([[3, 4, 5, 6], [7, 8, 1, 2]])
 
 
 def listen(model: PreTrainedModel) -> tuple[Tensor, list[Heard]]:
@@ -316,50 +298,21 @@ def listen(model: PreTrainedModel) -> tuple[Tensor, list[Heard]]:
             handle.remove()
 
 
-def _weights(model: PreTrainedModel) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in model.state_dict().items()}
-
-
 def _check_insert(cls, model: PreTrainedModel) -> None:
-    before, modes = _weights(model), {p: p.requires_grad for p in model.parameters()}
+    before = weights(model)
     with torch.no_grad():
         base = model(input_ids=IDS).logits
-    method = cls(rank=2, alpha=ALPHA)
-    method.attach(model)
-    named = dict(model.named_parameters())
-    heads = {name for name in before if name.startswith(("classifier", "score"))}
-    known = {name for name in named if name in before}
-    hooks = [hook for module in model.modules() for hook in module._forward_hooks]
-    if any(not torch.equal(named[name], before[name]) for name in known):
-        raise Misconception("a weight of the model is changed by insert: W stays frozen, the update stands beside it")
-    if moved := [name for name in known - heads if named[name].requires_grad]:
-        raise Misconception(f"{moved[0]} is trained: W stays frozen, only A and B (and the task head) are trained")
-    if gone := before.keys() - model.state_dict().keys():
-        raise Misconception(f"{min(gone)} is gone: a module was exchanged. Keep it, and put the update beside it")
-    if len(named) == len(known):
-        if not hooks:
-            raise NotWritten("insert adds nothing yet. Put a LowRank beside each target.module, and hook it")
-        raise Misconception("it is hooked, but not added: without self.add nothing of the update is trained or saved")
-    _check_updates(model, method, base, before)
-    method.detach()
-    if any(module._forward_hooks for module in model.modules()):
-        raise Misconception("after detach a hook is still there: register it through self.hook(...)")
-    if left := model.state_dict().keys() - before.keys():
-        raise Misconception(f"after detach {min(left)} is still there: put the update in by self.add(...)")
-    if any(not torch.equal(value, before[name]) for name, value in model.state_dict().items()):
-        raise Misconception("after detach the weights are not what they were")
-    if any(p.requires_grad != was for p, was in modes.items()):
-        raise Misconception("after detach other parameters are trained than before")
+    with put_in(method := cls(rank=2, alpha=ALPHA), model, "A and B"):
+        hooks = [hook for module in model.modules() for hook in module._forward_hooks]
+        if model.state_dict().keys() == before.keys():
+            if not hooks:
+                raise NotWritten("insert adds nothing yet. Put a LowRank beside each target.module, and hook it")
+            raise Misconception("it is hooked, but not added: without self.add nothing of it is trained or saved")
+        _check_updates(model, method, base, before)
 
 
 def _check_updates(model, method: Method, base: Tensor, before: dict[str, Tensor]) -> None:
     updates = [child for child in method.added if any(True for _ in child.parameters())]
-    inside = {parameter for child in updates for parameter in child.parameters()}
-    new = [parameter for name, parameter in model.named_parameters() if name not in before]
-    if any(parameter not in inside for parameter in new):
-        raise Misconception("an update is put in by hand: self.add(target.module, name, update) can take it off again")
-    if any(not parameter.requires_grad for parameter in inside):
-        raise Misconception("a part of an update is frozen: A and B are both trained")
     logits, _ = listen(model)
     if not torch.allclose(logits, base, rtol=0, atol=1e-9):
         raise Misconception("the model computes something else right after attach: with B = 0 it starts at the base")
