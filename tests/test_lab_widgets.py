@@ -1,5 +1,6 @@
 """Cards without a browser: numbers, words and pictures follow the controls; training starts, reports and stops."""
 
+import html
 import io
 import re
 import sys
@@ -35,7 +36,9 @@ from peft_edu.lab import (
     predict,
 )
 from peft_edu.lab.figures import display, model_map
+from peft_edu.lab.measure.block_parts import block_parts, describe
 from peft_edu.lab.measure.cost import readable, training_memory
+from peft_edu.lab.widgets.block_view import BLOCK, FIGURE
 from peft_edu.lab.widgets.sliders import Size
 
 
@@ -68,6 +71,29 @@ def test_the_rank_card_counts_what_attaching_counts(ranks, rank):
         assert f"{counted.trainable:,}" in ranks.result.value
     stored = {1: "<b>81.0</b> (80.0 to 82.0 over 2 seeds)", 8: "<b>90.0</b> (1 seed)", 32: "<b>91.0</b> (1 seed)"}
     assert stored[rank] in ranks.result.value
+
+
+@pytest.mark.parametrize("card, method", [(RankCard, LoRA), (BottleneckCard, Adapter)])
+def test_the_slider_moves_the_picture_of_the_block(card, method):
+    """The second view is drawn from a model to which the method of the slider's setting is attached."""
+    shown = card(gpt2())
+    assert shown.block.picture.layout.display == "none"
+    shown.controls["show"].value = BLOCK
+    for setting in (3, 5):
+        shown.controls["slider"].value = setting
+        words = describe(block_parts(method(setting).attach(gpt2())))
+        assert "<svg" in shown.block.picture.value and html.escape(words) in shown.block.picture.value
+        assert (shown.image.layout.display, shown.block.picture.layout.display) == ("none", None)
+    before = shown.image.value
+    shown.controls["show"].value = FIGURE
+    assert shown.image.layout.display is None and shown.image.value != before
+
+
+def test_all_cards_of_a_method_have_the_picture_of_the_block():
+    prefix = PrefixCard(bert_classifier(), lambda length: {"untrained": [0.5] * 3})
+    for card in (prefix, PromptCard(gpt2()), DepthCard(bert_classifier()), FreezingCard(bert_classifier())):
+        card.controls["show"].value = BLOCK
+        assert "<svg" in card.block.picture.value, card.result.value
 
 
 def test_the_learner_s_own_run_enters_the_picture():
@@ -167,7 +193,7 @@ def test_each_move_is_measured_and_drawn_once(monkeypatch):
         real = getattr(card, step)
         monkeypatch.setattr(card, step, lambda given, step=step, real=real: done.append(step) or real(given))
     card.controls["slider"].value = 1
-    assert done == ["measure", "draw", "words"]
+    assert done == ["measure", "words", "draw"]
     card.controls["box"].value = 3
     assert done == 2 * ["measure", "draw", "words"]
     str(card), card.figure()

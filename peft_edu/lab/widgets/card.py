@@ -9,11 +9,13 @@ from collections.abc import Callable, Hashable, Mapping
 
 import ipywidgets as widgets
 from matplotlib.figure import Figure
+from transformers import PreTrainedModel
 
 from peft_edu.lab.figures import plots, style
 from peft_edu.lab.figures.display import present, unseen
+from peft_edu.lab.widgets.block_view import BlockView
 from peft_edu.lab.widgets.controls import as_error, reserved_image
-from peft_edu.lab.widgets.predict import Guess
+from peft_edu.lab.widgets.guess import Guess
 from peft_edu.lab.widgets.training import OnStep, TrainButton
 
 WIDTH = "790px"  # of every card: a figure and its frame
@@ -27,9 +29,12 @@ class Card:
     words(numbers)    the result as HTML
     alt(numbers)      what the figure shows, in a sentence
     draw(numbers)     the figure
+
+    Where there is a model to look into, also `attached(state)`: the model of which a second view shows a block.
     """
 
     inches = style.HEIGHT  # of the figure, whatever it shows
+    attached: Callable[[Hashable], PreTrainedModel] | None = None
 
     def __init__(
         self,
@@ -43,6 +48,11 @@ class Card:
         self._measured, self._drawn = {}, {}  # by state: each is measured and drawn once
         row = [*self.controls.values(), *(trainer.buttons if trainer else ())]
         rest = [trainer.progress, trainer.status, trainer.image] if trainer else []
+        self.block = BlockView(self.attached, self.image) if self.attached else None
+        if self.block:
+            self.controls["show"] = self.block.toggle
+            row.append(self.block.toggle)
+            rest = [self.block.picture, *rest]
         heading = widgets.HTML(f"<b>{html.escape(str(title))}</b>")
         shown = [heading, widgets.HBox(row, layout={"flex_flow": "row wrap", "align_items": "center"}), self.result]
         layout = {"width": WIDTH, "padding": "8px", "border": "1px solid var(--jp-border-color1)"}
@@ -74,14 +84,20 @@ class Card:
         try:
             state = self.state()
             numbers = self._numbers(state)
-            shown = state, self.held
-            if shown not in self._drawn:
-                self._drawn[shown] = style.png(self.draw(numbers))
             # An Image with a tooltip does not open in JupyterLab (ipywidgets 8.1), so its words stand in the result.
             self.result.value = self.words(numbers) + unseen(f"Figure: {self.alt(numbers)}")
-            self.image.value = self._drawn[shown]
+            if self.block:
+                self.block.update(state)
+            if not (self.block and self.block.shown):
+                self.image.value = self._picture(state, numbers)
         except Exception as error:
             self.result.value = as_error(error)
+
+    def _picture(self, state: Hashable, numbers) -> bytes:
+        shown = state, self.held
+        if shown not in self._drawn:
+            self._drawn[shown] = style.png(self.draw(numbers))
+        return self._drawn[shown]
 
     def redraw(self) -> None:
         """Show what the controls say, after what is drawn has changed."""

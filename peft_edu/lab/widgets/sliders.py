@@ -18,7 +18,7 @@ from peft_edu.lab.measure.cost import readable, training_memory
 from peft_edu.lab.models.architectures import architecture
 from peft_edu.lab.widgets.card import Card
 from peft_edu.lab.widgets.controls import html_table, needs_function, plural, slider_and_box
-from peft_edu.lab.widgets.predict import Guess
+from peft_edu.lab.widgets.guess import Guess
 from peft_edu.lab.widgets.training import OnStep, TrainButton
 from peft_edu.method import Method
 from peft_edu.storage.checkpoint import Count
@@ -98,6 +98,9 @@ class SizeCard(Card):
 
     def state(self) -> Hashable:
         return self.controls["slider"].value
+
+    def attached(self, setting: int) -> PreTrainedModel:
+        return self.method(setting).attach(deepcopy(self.model))
 
     def measure(self, setting: int) -> tuple:
         """The setting, the sizes, and what else a card shows."""
@@ -191,6 +194,9 @@ class PrefixCard(SizeCard):
             raise ValueError(f"masses({length}) is {masses}, but must be one share for each of {depth} layers, by name")
         return length, tuple((name, tuple(shares)) for name, shares in masses.items())
 
+    def attached(self, state: tuple) -> PreTrainedModel:
+        return super().attached(state[0])
+
     def measure(self, state: tuple) -> tuple:
         length, masses = state
         return *super().measure(length), dict(masses)
@@ -240,6 +246,9 @@ class DepthCard(SizeCard):
     def counted(self, model: PreTrainedModel, n: int) -> Count:
         return count(PTuningV2(self.length, layers=self.top(model, n)).attach(deepcopy(model)))
 
+    def attached(self, n: int) -> PreTrainedModel:
+        return PTuningV2(self.length, layers=self.top(self.model, n)).attach(deepcopy(self.model))
+
     def says(self, n: int) -> str:
         return f"Prompts of {self.length} positions in the top {n} of {self.largest} layers."
 
@@ -276,9 +285,12 @@ class FreezingCard(Card):
     def state(self) -> int:
         return self.controls["slider"].value
 
-    def measure(self, n: int) -> tuple[int, Count, list[model_map.Part]]:
+    def attached(self, n: int) -> PreTrainedModel:
         method = TopBlocks(n) if n <= self.depth else FullFineTuning()
-        model = method.attach(deepcopy(self.model))  # a copy of its own: whatever interrupts this, no method is left
+        return method.attach(deepcopy(self.model))  # a copy of its own: whatever interrupts this, no method is left
+
+    def measure(self, n: int) -> tuple[int, Count, list[model_map.Part]]:
+        model = self.attached(n)
         return n, count(model), model_map.parts(model)
 
     def words(self, numbers) -> str:
