@@ -2,6 +2,7 @@
 
 from . import (  # noqa: F401
     adapter,
+    adapter_method,
     answers,
     choosing,
     freezing,
