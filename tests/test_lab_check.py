@@ -273,6 +273,7 @@ MISTAKES = [
 
 
 BUILT = {f"lora.{name}" for name in ("module", "hook", "insert", "hunt", "directions", "best_copy", "smallest")}
+BUILT |= {f"adapter.{name}" for name in ("module", "hook", "insert", "moved", "fold", "off", "norms")}
 TRAINS = {"lora.smallest": pytest.mark.thorough}
 
 
