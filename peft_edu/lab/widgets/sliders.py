@@ -262,7 +262,8 @@ class FreezingCard(Card):
     """A slider from the head alone over the top blocks to everything: the model map, and what is trained.
 
     A position is called "head only", "top 1" ... or "full". `scores` are stored ones: for each position one number a
-    seed. `train(position, on_step)` trains for `steps(position)` steps, and what it returns is shown.
+    seed. `train(position, on_step)` trains for `steps(position)` steps, and what it returns is shown. `after` is a
+    guess that comes before the scores are seen.
     """
 
     def __init__(
@@ -271,13 +272,14 @@ class FreezingCard(Card):
         scores: Mapping[str, Seeds] | None = None,
         train: Callable[[str, OnStep], object] | None = None,
         steps: Callable[[str], int] = lambda position: 150,
+        after: Guess | None = None,
     ):
         self.model, self.scores = deepcopy(model), checked_scores("scores", scores or {})
         self.depth = len(blocks(model))
         controls = slider_and_box("blocks", 0, self.depth + 1, min(2, self.depth))
         trainer = _trainer(train, steps, lambda: self.position(controls["slider"].value), str, self.update)
         title = "What is trained, from the top: 0 is the head alone, the last is everything"
-        super().__init__(title, controls, trainer)
+        super().__init__(title, controls, trainer, after)
 
     def position(self, n: int) -> str:
         return "head only" if n == 0 else f"top {n}" if n <= self.depth else "full"
@@ -296,7 +298,7 @@ class FreezingCard(Card):
     def words(self, numbers) -> str:
         n, counted, _ = numbers
         row = Size("this model", counted.trainable, counted.total).row()
-        scores = stored(self.scores.get(self.position(n), ())) if self.scores else ""
+        scores = HELD if self.held else stored(self.scores.get(self.position(n), ())) if self.scores else ""
         return html_table(COLUMNS, [row]) + self._backward(n) + scores
 
     def alt(self, numbers) -> str:
