@@ -10,7 +10,7 @@ import torch
 from peft_edu.lab import predict, workbook
 from peft_edu.lab.exercises.model_answers import HINTS
 from peft_edu.lab.figures import display
-from peft_edu.lab.widgets.predict import Guess
+from peft_edu.lab.widgets.predict import TypedGuess
 
 HINT = {"too high": "It is fewer than one thinks.", "too low": "It is more.", "right": "Low rank was found."}
 
@@ -266,11 +266,11 @@ def test_a_tensor_of_one_number_is_a_measurement(shown):
 
 def test_a_skip_is_remembered_and_is_no_guess(shown):
     predict("How many?", low=1, high=128).skip.click()
-    again = Guess("How many?", 1, 128, None)
+    again = TypedGuess("How many?", 1, 128, None)
     assert again.open and again.value is None and "Skipped" in again.note.value
     assert workbook.kept("guess", "How many?") is None
     again.commit("12")
-    assert Guess("How many?", 1, 128, None).value == 12
+    assert TypedGuess("How many?", 1, 128, None).value == 12
 
 
 def test_a_hint_that_no_cell_gives_away_is_looked_up(shown):

@@ -29,6 +29,9 @@ def unseen(text: str) -> str:
     return f'<span style="{style}">{html.escape(text)}</span>'
 
 
-def present(view: Widget, text: str) -> None:
-    """Display a widget. Where no widget can live, on GitHub or in a test, its text stands in its place."""
-    display(view._repr_mimebundle_() | {"text/plain": text}, raw=True)
+def present(view: Widget, text: str, svg: str = "") -> None:
+    """Display a widget. Where no widget can live, on GitHub or in a test, its text and picture stand in its place."""
+    bundle, metadata = view._repr_mimebundle_() | {"text/plain": text}, {}
+    if svg:
+        bundle, metadata = bundle | {"image/svg+xml": svg}, {"image/svg+xml": {"alt": text}}
+    display(bundle, metadata=metadata, raw=True)
