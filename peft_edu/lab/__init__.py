@@ -2,21 +2,26 @@
 
 from peft_edu.lab import exercises  # noqa: F401 (importing them is what puts them on the list of `check`)
 from peft_edu.lab.exercises.check import check, hint
+from peft_edu.lab.exercises.p_tuning_v2_method import start_positions_at
 from peft_edu.lab.figures import plots
 from peft_edu.lab.figures.block import draw_block
+from peft_edu.lab.figures.calibration import calibration
 from peft_edu.lab.figures.display import show
 from peft_edu.lab.figures.model_map import draw
 from peft_edu.lab.figures.pretraining import pretraining_figure
 from peft_edu.lab.figures.progress import progress
 from peft_edu.lab.figures.sentences import sentences
+from peft_edu.lab.figures.tags import entities_in, right_tags, show_tags
 from peft_edu.lab.installation import self_check
-from peft_edu.lab.measure.attention import prefix_mass
+from peft_edu.lab.measure.attention import PrefixShares, prefix_mass
 from peft_edu.lab.measure.cost import backward_cost, forward_operations, median_times, readable, training_memory
 from peft_edu.lab.measure.forgetting import held_out, language_loss, loss_on_old_text
+from peft_edu.lab.measure.gap import ask
 from peft_edu.lab.measure.papers import paper_counts
 from peft_edu.lab.models.architectures import architecture
 from peft_edu.lab.models.backbones import backbone, card, complete
 from peft_edu.lab.models.pretraining import ladder, pretraining_log
+from peft_edu.lab.study.facts import hand_written, nine_runs
 from peft_edu.lab.study.recipe import NOTE
 from peft_edu.lab.study.results import averages, interval, results, scores, scores_by, stored
 from peft_edu.lab.study.run import finetune, nearest, recipe
@@ -26,6 +31,7 @@ from peft_edu.lab.widgets.card import TrainerCard
 from peft_edu.lab.widgets.change import ChangeCard
 from peft_edu.lab.widgets.decision import Cost, DecisionCard
 from peft_edu.lab.widgets.dial import DialCard, Recorder
+from peft_edu.lab.widgets.draw_guess import draw_guess
 from peft_edu.lab.widgets.explain import explain
 from peft_edu.lab.widgets.predict import predict
 from peft_edu.lab.widgets.sliders import BottleneckCard, DepthCard, FreezingCard, PrefixCard, PromptCard, RankCard
@@ -42,6 +48,7 @@ __all__ = [
     "DialCard",
     "FreezingCard",
     "PrefixCard",
+    "PrefixShares",
     "PromptCard",
     "RankCard",
     "Recorder",
@@ -49,17 +56,22 @@ __all__ = [
     "TemplateCard",
     "TrainerCard",
     "architecture",
+    "ask",
     "averages",
     "backbone",
     "backward_cost",
+    "calibration",
     "card",
     "check",
     "complete",
     "draw",
     "draw_block",
+    "draw_guess",
+    "entities_in",
     "explain",
     "finetune",
     "forward_operations",
+    "hand_written",
     "held_out",
     "hint",
     "interval",
@@ -68,6 +80,7 @@ __all__ = [
     "loss_on_old_text",
     "median_times",
     "nearest",
+    "nine_runs",
     "paper_counts",
     "plots",
     "predict",
@@ -78,12 +91,15 @@ __all__ = [
     "progress",
     "recipe",
     "results",
+    "right_tags",
     "score_texts",
     "scores",
     "scores_by",
     "self_check",
     "sentences",
     "show",
+    "show_tags",
+    "start_positions_at",
     "stored",
     "task",
     "training_memory",

@@ -17,7 +17,7 @@ BOXES = {  # what a word is: face, edge, letters, hatch
     "CRITICISED": (style.PAPER, style.TRAINED, style.INK, "////"),
     "FIRST": (style.PAPER, style.HEAD, style.INK, ""),
     "MIDDLE": (style.PAPER, style.TRAINED, style.INK, "////"),
-    "LAST": (style.PAPER, style.VIRTUAL, style.INK, "...."),
+    "LAST": (style.PAPER, style.VIRTUAL, style.INK, "\\\\\\\\"),
 }
 Token = tuple[str, str]  # the text in the box, and what it is: a key of BOXES
 
