@@ -284,3 +284,38 @@ def test_only_the_style_file_names_a_colour():
     for path in Path(style.__file__).parent.glob("*.py"):
         if path.name != "style.py":
             assert not re.search(r"#[0-9a-fA-F]{6}\b|[\"']C\d[\"']", path.read_text(encoding="utf-8")), path.name
+
+
+def test_a_method_has_one_colour_and_one_marker_wherever_methods_are_compared():
+    names = ["LoRA r=4", "adapter m=16", "full", "Prefix tuning"]
+    one, other = style.looks(names), style.looks(names[::-1])
+    assert one == other[::-1] and one[0] == {"color": style.TRAINED, "marker": "o"}
+    assert style.looks(["P-tuning v2"]) != style.looks(["P-tuning v1"])
+
+
+def test_series_of_one_method_or_of_none_are_told_apart_by_their_order():
+    for names in (["LoRA r=1", "LoRA r=4"], ["LoRA", "bag of words"]):
+        assert style.looks(names) == [style.line_style(0), style.line_style(1)]
+
+
+def test_the_looks_of_the_methods_are_all_different():
+    colours, markers = zip(*style.METHODS.values(), strict=True)
+    assert len(set(colours)) == len(set(markers)) == len(style.METHODS)
+
+
+def test_a_paper_s_panel_spans_as_much_as_ours():
+    figure = plots.sweep({"LoRA": {1: [60.0], 2: [90.0]}}, "t", "x", "y", paper={"theirs": {1: 73.4, 2: 73.3}})
+    spans = {round(high - low, 6) for low, high in (axes.get_ylim() for axes in figure.axes)}
+    assert len(spans) == 1
+
+
+def test_bars_start_at_zero_and_else_are_lines():
+    assert len(plots.bars({"a": [60.0]}, "t", "y").axes[0].patches) == 1
+    assert not plots.bars({"a": [60.0]}, "t", "y", lowest=50).axes[0].patches
+
+
+def test_that_a_dot_is_a_seed_is_said_where_there_are_several():
+    def said(seeds):
+        return [text.get_text() for text in plots.bars({"a": seeds}, "t", "y").axes[0].texts]
+
+    assert "a dot is one seed" in said([1.0, 2.0]) and "a dot is one seed" not in said([1.0])

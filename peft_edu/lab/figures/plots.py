@@ -1,6 +1,6 @@
 """Charts: each function takes numbers and the title that states the finding, and returns a Figure."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from statistics import fmean
 
@@ -24,8 +24,7 @@ def learning_curves(
     """
     figure, (axes,) = style.panels(title, height=height)
     ends = []
-    for i, (name, values) in enumerate(curves.items()):
-        look = style.line_style(i)
+    for look, (name, values) in zip(style.looks(curves), curves.items(), strict=True):
         at, smooth = np.arange(1, len(values) + 1), trailing_mean(values, max(1, len(values) // 20))
         axes.plot(at, values, color=look["color"], alpha=0.25, linewidth=0.8)
         axes.plot(at, smooth, **look, markevery=max(1, len(values) // 8), markersize=4, clip_on=False)
@@ -52,8 +51,8 @@ def sweep(
     """
     figure, (ours, *theirs) = style.panels(title, *([2, [1.9, 1]] if paper else [1]))
     places, ends = _places(series), []
-    for i, (name, settings) in enumerate(series.items()):
-        look, means = style.line_style(i), {setting: fmean(seeds) for setting, seeds in settings.items()}
+    for look, (name, settings) in zip(style.looks(series), series.items(), strict=True):
+        means = {setting: fmean(seeds) for setting, seeds in settings.items()}
         for setting, seeds in settings.items():
             _dots(ours, places[setting], seeds, color=look["color"], zorder=2)
         _line(ours, places, means, **look, markersize=6, label=name, zorder=3)
@@ -78,6 +77,8 @@ def sweep(
         _name_settings(axes, places)
         axes.set(xlabel=xlabel)
         axes.set_title("\n".join(paper), fontsize=9)
+        _same_span(ours, axes)
+    _tell_dots(ours, [seeds for settings in series.values() for seeds in settings.values()])
     return figure
 
 
@@ -91,11 +92,18 @@ def bars(
     lowest: float = 0,
     left_out: Collection[str] = (),
 ) -> Figure:
-    """One bar a setting, hatched if it is left out, its height the mean, each seed a dot. The paper's are hollow."""
+    """One bar a setting, hatched if it is left out, its height the mean, each seed a dot. The paper's are hollow.
+
+    A bar starts at 0: where the axis does not (`lowest`), the mean is a short line instead.
+    """
     figure, (ours, *theirs) = style.panels(title, *([2, [1.6, 1]] if paper else [1]))
     for i, (name, seeds) in enumerate(values.items()):
         look = style.FROZEN_BOX if name in left_out else {"color": style.TRAINED, "alpha": 0.85}
-        ours.bar(i, fmean(seeds), width=0.62, **look)
+        if lowest:
+            line = style.FROZEN_LINE if name in left_out else style.TRAINED
+            ours.hlines(fmean(seeds), i - 0.31, i + 0.31, color=line, linewidth=4)
+        else:
+            ours.bar(i, fmean(seeds), width=0.62, **look)
         _dots(ours, i, seeds)
         _beside(ours, _short(fmean(seeds)), (i, max(seeds)), (0, 5), ha="center", size=8.5)
     _name_settings(ours, values)
@@ -108,6 +116,9 @@ def bars(
         _name_settings(axes, paper)
         axes.margins(x=0.15, y=0.25)
         axes.set_title(paper_name, fontsize=9.5)
+        if lowest:
+            _same_span(ours, axes)
+    _tell_dots(ours, values.values())
     return figure
 
 
@@ -115,8 +126,7 @@ def bars(
 def trade_off(points: Mapping[str, tuple[float, Seeds]], title: str, ylabel: str) -> Figure:
     """Score against the share of the parameters that is trained, one point a method, on a logarithmic scale."""
     figure, (axes,) = style.panels(title)
-    for i, (share, seeds) in enumerate(points.values()):
-        look = style.line_style(i)
+    for look, (share, seeds) in zip(style.looks(points), points.values(), strict=True):
         _dots(axes, 100 * share, seeds, color=look["color"])
         axes.plot(100 * share, fmean(seeds), **look, markersize=8, linestyle="")
     _log_axis(axes, "trained share of the parameters, %", ylabel)
@@ -190,8 +200,8 @@ def frontier(
 ) -> Figure:
     """A quantity on a logarithmic axis against a score: each family of settings as a line, each seed as a dot."""
     figure, (axes,) = style.panels(title)
-    for i, (name, points) in enumerate(series.items()):
-        look, means = style.line_style(i), [fmean(seeds) for seeds in points.values()]
+    for look, (name, points) in zip(style.looks(series), series.items(), strict=True):
+        means = [fmean(seeds) for seeds in points.values()]
         for x, seeds in points.items():
             _dots(axes, x, seeds, color=look["color"])
         axes.plot(list(points), means, **look, markersize=6, label=name)
@@ -237,6 +247,20 @@ def _band(axes: Axes, name: str, seeds: Seeds, i: int) -> None:
 
 def _name_settings(axes: Axes, names) -> None:
     axes.set_xticks(range(len(names)), [str(name) for name in names])
+
+
+def _same_span(*panels: Axes) -> None:
+    """The same length on both y axes: a point lost here is as long as a point lost there."""
+    limits = [axes.get_ylim() for axes in panels]
+    half = max(high - low for low, high in limits) / 2
+    for axes, (low, high) in zip(panels, limits, strict=True):
+        axes.set_ylim((low + high) / 2 - half, (low + high) / 2 + half)
+
+
+def _tell_dots(axes: Axes, every: Iterable[Seeds]) -> None:
+    if any(len(seeds) > 1 for seeds in every):
+        place = {"ha": "right", "va": "bottom", "xycoords": "axes fraction"}
+        _beside(axes, "a dot is one seed", (1, 1), (0, 3), size=8, color=style.MUTED, **place)
 
 
 def _dots(axes: Axes, x: float, seeds: Seeds, **look) -> None:

@@ -7,12 +7,14 @@ A colour is a role, the same in every lesson, and a second mark carries it witho
     ours     filled markers                paper     hollow markers
     text     white with an outline
 
+A method has one colour and one marker where methods are compared: METHODS.
+
 The palette is told apart with the common forms of colour blindness. Figures are made without pyplot, so that a training
 thread can draw one too.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from io import BytesIO
 from textwrap import fill
@@ -29,6 +31,18 @@ HEAD, VIRTUAL = "#1f3f77", "#17908a"
 PAPER, INK, MUTED, GRID = "#ffffff", "#20262c", "#5c6670", "#e6e9ec"
 SERIES = (TRAINED, HEAD, VIRTUAL, "#a3487f", "#5c6670", "#7a9a01", "#4a9bd9", "#b3362b")  # each with a marker
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+METHODS = {  # one colour and one marker each, in every lesson; a name that begins so is of the method
+    "P-tuning v2": ("#0b5d58", "<"),
+    "P-tuning": ("#7a5195", "X"),
+    "LoRA": (TRAINED, "o"),
+    "adapter": ("#a3487f", "D"),
+    "prefix": (VIRTUAL, "^"),
+    "prompt": ("#4a9bd9", "P"),
+    "BitFit": ("#b3362b", "*"),
+    "top": ("#7a9a01", "v"),
+    "head": ("#97a1ab", "h"),
+    "full": (HEAD, "s"),
+}
 HEAT = matplotlib.colors.LinearSegmentedColormap.from_list("heat", [PAPER, "#f6c388", TRAINED, "#5a2f00"])
 
 FROZEN_BOX = {"facecolor": FROZEN, "edgecolor": FROZEN_LINE, "hatch": "////"}
@@ -110,3 +124,16 @@ def png(figure: Figure) -> bytes:
 def line_style(i: int) -> dict:
     """Colour and marker of the i-th series."""
     return {"color": SERIES[i % len(SERIES)], "marker": MARKERS[i % len(MARKERS)]}
+
+
+def looks(names: Iterable[str]) -> list[dict]:
+    """Colour and marker of each series: its method's, if each is of a method and no two of the same; else by order."""
+    names = list(names)
+    found = [next((method for method in METHODS if _starts(str(name), method)), None) for name in names]
+    if None in found or len(set(found)) < len(found):
+        return [line_style(i) for i in range(len(names))]
+    return [dict(zip(("color", "marker"), METHODS[method], strict=True)) for method in found]
+
+
+def _starts(name: str, method: str) -> bool:
+    return name.lower().startswith(method.lower())
