@@ -9,7 +9,7 @@ from types import CodeType
 
 from IPython.core.inputtransformer2 import TransformerManager
 
-SHOWS = re.compile(r"\b(predict|explain)\(|Card\(")  # a guess, an explanation, or a card
+SHOWS = re.compile(r"\b(predict|draw_guess|explain)\(|Card\(")  # a guess, an explanation, or a card
 
 
 def only_controls(cells: list) -> list:
