@@ -278,7 +278,7 @@ def test_without_a_guess_the_diagonal_waits(shown, book):
 def test_the_picture_of_all_guesses_has_a_legend_for_what_is_in_it():
     points = [figures.Compared("?", 0.5, 0.4), figures.Compared("?", 0.5, 0.9, drawn=True, late=True)]
     figure = figures.figure(points, figures.finding(points))
-    assert [text.get_text() for text in figure.axes[1].get_legend().get_texts()] == [
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == [
         "typed",
         "drawn, each point, after the answer",
     ]

@@ -86,8 +86,8 @@ def finding(found: Sequence[Compared]) -> str:
 @style.styled
 def figure(found: Sequence[Compared], title: str) -> Figure:
     """Measured against guessed, with the diagonal on which both are the same."""
-    figure, (axes, side) = style.panels(title, 2, [1, 0.9], height=4.2)
-    side.axis("off")
+    figure, _ = style.panels(title, height=4.2, room=False)
+    axes = figure.add_axes([0.095, 0.115, 0.45, 0.45 * style.WIDTH / 4.2])  # a square
     axes.fill_between([0, 1], [-NEAR, 1 - NEAR], [NEAR, 1 + NEAR], color=style.FROZEN, linewidth=0, zorder=1)
     axes.plot([0, 1], [0, 1], color=style.FROZEN_LINE, linewidth=1, zorder=1)
     words = {"ha": "center", "va": "center", "color": style.MUTED, "size": 9}
@@ -103,11 +103,11 @@ def figure(found: Sequence[Compared], title: str) -> Figure:
                 x, y = [each.measured for each in points], [each.guessed for each in points]
                 axes.plot(x, y, linestyle="", color=colour, markerfacecolor=face, label=label, zorder=3, **look)
     ticks = [0, 0.25, 0.5, 0.75, 1]
-    axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal", xticks=ticks, yticks=ticks)
+    axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xticks=ticks, yticks=ticks)
     axes.set(xlabel="measured, as a part of the range", ylabel="guessed, as a part of the range")
     if found:
-        side.legend(*axes.get_legend_handles_labels(), frameon=False, loc="upper left")
-    side.text(0.04, 0.1, "the grey band is right:\nwithin a twentieth of the range", color=style.MUTED, size=9)
+        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.04, 1))
+    axes.text(1.07, 0.02, "the grey band is right:\nwithin a twentieth of the range", color=style.MUTED, size=9)
     return figure
 
 
