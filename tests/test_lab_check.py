@@ -8,7 +8,7 @@ from types import FunctionType
 import numpy as np
 import pytest
 import torch
-from torch.nn.functional import gelu, pad, relu
+from torch.nn.functional import pad
 
 from peft_edu import TopBlocks, count
 from peft_edu.lab import check
@@ -32,24 +32,12 @@ def mark(model, modules, parts):
         module.requires_grad = True
 
 
-def bottleneck(x, W_down, b_down, W_up, b_up, inside=gelu):
-    return x + inside(x @ W_down.T + b_down) @ W_up.T + b_up
-
-
-def near_zero(width, size):
-    return 1e-3 * torch.randn(size, width), 1e-3 * torch.randn(width, size)
-
-
 def attend(q, k, v, prefix_k, prefix_v, scale=0.5):
     return torch.softmax(scale * q @ torch.cat([prefix_k, k]).T, -1) @ torch.cat([prefix_v, v])
 
 
 def alone(q, k, v):
     return attend(q, k, v, k[:0], v[:0])
-
-
-def put_in(embeddings, ids, pseudo, which=lambda ids: -1 - ids):
-    return torch.where((ids < 0)[:, None], pseudo[which(ids.clamp(max=-1))], embeddings)
 
 
 def align(word_ids, tags, special=-100):
@@ -79,18 +67,14 @@ SOLUTIONS = {
     "lora.merge": lambda W, A, B, alpha: W + alpha / len(A) * B @ A,
     "freezing.count": lambda model: sum(p.numel() for p in model.parameters() if p.requires_grad),
     "freezing.top_blocks": top_blocks,
-    "adapter.forward": bottleneck,
     "adapter.count": lambda width, size: 2 * width * size + width + size,
-    "adapter.start": near_zero,
     "prefix.attention": attend,
     "prefix.count": lambda layers, width, length: 2 * length * layers * width,
     "prefix.mask": lambda mask, length: pad(mask, (length, 0), value=1),
     "prompt.inputs": in_front,
     "prompt.labels": lambda labels, length: pad(labels, (length, 0), value=-100),
-    "p_tuning.put_in": put_in,
     "p_tuning_v2.align": align,
     "p_tuning_v2.f1": f1,
-    "p_tuning.answer": lambda logits, candidates: max(candidates, key=lambda each: logits[each]),
     "choosing.pareto": best_of,
     "choosing.rank": lambda width, blocks, budget: budget // (4 * width * blocks),
 }
@@ -172,14 +156,6 @@ MISTAKES = [
         lambda m, n: set_grad(m, m.classifier, *[b.attention for b in m.bert.encoder.layer[3 - n :]]),
         "in part only",
     ),
-    ("adapter.forward", lambda *args: bottleneck(*args) - args[0], "x is missing"),
-    ("adapter.forward", lambda *args: bottleneck(*args, inside=lambda inner: inner), "non-linearity is missing"),
-    ("adapter.forward", lambda *args: bottleneck(*args, inside=relu), "this is ReLU"),
-    ("adapter.forward", lambda x, W, b, V, c: x + gelu((x @ W.T + b) @ V.T + c), "GELU comes after W_up"),
-    ("adapter.forward", lambda *args: bottleneck(*args) - args[-1], "b_up is missing"),
-    ("adapter.forward", lambda x, W, b, V, c: bottleneck(x, W, 0 * b, V, c), "b_down is missing"),
-    ("adapter.forward", lambda x, *rest: bottleneck(x, *rest) - x + gelu(x), "x goes through GELU"),
-    ("adapter.forward", lambda x, W, b, V, c: x.add_(gelu(x @ W.T + b) @ V.T + c), "changed in place"),
     ("adapter.count", lambda d, m: 2 * d * m, "biases are left out"),
     ("adapter.count", lambda d, m: 2 * d * m + d, "b_down is left out"),
     ("adapter.count", lambda d, m: 2 * d * m + m, "b_up is left out"),
@@ -188,14 +164,6 @@ MISTAKES = [
     ("adapter.count", lambda d, m: d * d + d * m, "d squared"),
     ("adapter.count", lambda d, m: 2 * (2 * d * m + d + m), "two adapters"),
     ("adapter.count", lambda d, m: 59, "not for d = m = 5"),
-    ("adapter.start", lambda d, m: torch.zeros(m, d), "expected the two tensors"),
-    ("adapter.start", lambda d, m: (torch.randn(d, m), torch.zeros(d, m)), "W_down is .m, d."),
-    ("adapter.start", lambda d, m: (torch.randn(m, d), torch.zeros(m, d)), "W_up is .d, m."),
-    ("adapter.start", lambda d, m: (torch.zeros(m, d), torch.zeros(d, m)), "both are zero"),
-    ("adapter.start", lambda d, m: (1e-3 * torch.ones(m, d), torch.zeros(d, m)), "alike"),
-    ("adapter.start", lambda d, m: (torch.zeros(m, d), torch.ones(d, m)), "alike"),
-    ("adapter.forward", lambda *args: bottleneck(*args, inside=lambda x: gelu(x, approximate="tanh")), "tanh approx"),
-    ("adapter.start", lambda d, m: (torch.randn(m, d), torch.randn(d, m)), "near the identity"),
     ("prefix.attention", lambda q, k, v, K, V: alone(q, k, v), "the prefix does nothing"),
     ("prefix.attention", lambda q, k, v, K, V: alone(q, K, V) + alone(q, k, v), "two softmaxes"),
     ("prefix.attention", lambda q, k, v, K, V: alone(q, K, V), "the text is left out"),
@@ -228,12 +196,6 @@ MISTAKES = [
     ("prompt.labels", lambda labels, p: labels, "as long as before"),
     ("prompt.labels", lambda labels, p: pad(labels, (p, 0)), "guessed as token 0"),
     ("prompt.labels", lambda labels, p: pad(labels, (0, p), value=-100), "behind the text"),
-    ("p_tuning.put_in", lambda x, ids, pseudo: put_in(x, ids, pseudo, lambda ids: ids), "counts from the end"),
-    ("p_tuning.put_in", lambda x, ids, pseudo: put_in(x, ids, pseudo) + x * (ids < 0)[:, None], "in its place"),
-    ("p_tuning.put_in", lambda x, ids, pseudo: x.masked_scatter((ids < 0)[:, None], pseudo), "by their order"),
-    ("p_tuning.answer", lambda logits, candidates: logits.argmax(), "no candidate"),
-    ("p_tuning.answer", lambda logits, candidates: logits[candidates].argmax(), "the place of the answer"),
-    ("p_tuning.answer", lambda logits, candidates: candidates[0], "the first candidate"),
     ("p_tuning_v2.align", lambda ids, tags: [-100 if i is None else tags[i] for i in ids], "every token of a word"),
     ("p_tuning_v2.align", lambda ids, tags: align(ids[::-1], tags)[::-1], "the last token of a word"),
     ("p_tuning_v2.align", lambda ids, tags: align(ids, tags, special=0), "special tokens are asked for"),
@@ -273,8 +235,16 @@ MISTAKES = [
 
 
 BUILT = {f"lora.{name}" for name in ("module", "hook", "insert", "hunt", "directions", "best_copy", "smallest")}
-BUILT |= {f"adapter.{name}" for name in ("module", "hook", "insert", "moved", "fold", "off", "norms")}
-TRAINS = {"lora.smallest": pytest.mark.thorough}
+BUILT |= {f"p_tuning.{name}" for name in ("put_in", "answer", "encoder", "before", "after", "insert", "count", "kept")}
+BUILT |= {"p_tuning.hunt", "p_tuning.fewest"}
+BUILT |= {f"adapter.{name}" for name in "module hook insert moved fold off norms hunt smallest".split()}
+BUILT |= {f"prefix.{name}" for name in ("module", "insert", "share", "mlp", "hunt", "shortest")}
+BUILT |= {f"choosing.{name}" for name in ("memory", "serving", "choose", "scale", "own", "rival", "whole_way")}
+BUILT |= {f"p_tuning_v2.{name}" for name in "count split prompt insert top mlp hunt fewest".split()}
+TRAINS = {"lora.smallest": pytest.mark.thorough, "prefix.shortest": pytest.mark.thorough}
+TRAINS["adapter.smallest"] = pytest.mark.thorough
+TRAINS |= dict.fromkeys(("choosing.rival", "choosing.whole_way"), pytest.mark.thorough)
+TRAINS["p_tuning.fewest"] = TRAINS["p_tuning_v2.fewest"] = pytest.mark.thorough
 
 
 def again(thing):
@@ -372,8 +342,6 @@ def test_an_error_is_shown_with_the_learner_s_own_line():
 @pytest.mark.parametrize(
     "name, other",
     [
-        ("adapter.start", lambda d, m: (1e-3 * torch.ones(m, d), 1e-3 * torch.randn(d, m))),
-        ("adapter.start", lambda d, m: (torch.randn(m, d), torch.zeros(d, m))),
         ("adapter.count", lambda d, m: np.prod([2, d, m]) + np.int64(d + m)),
         ("freezing.count", lambda model: torch.tensor(sum(p.numel() for p in model.parameters() if p.requires_grad))),
         ("prefix.mask", lambda mask, p: torch.cat([torch.ones(len(mask), p), mask], 1)),

@@ -145,7 +145,7 @@ def test_any_right_prompt_passes(style):
         ("keys alone", "half of the numbers"),
         ("frozen", "a parameter is frozen"),
         ("exchanged", "keys and values of the prompt are exchanged"),
-        ("keys twice", "the prompt's values are its keys as well"),
+        ("keys twice", "the prompt's keys stand for its values as well"),
         ("detach", "no gradient reaches the keys, or the values"),
         ("nothing", "the prompt does nothing"),
         ("no mask", "the padding of shorter texts is seen"),
@@ -290,16 +290,17 @@ def maker(fault="", style="plain"):
         def __init__(self, length, width, hidden, columns):
             super().__init__()
             start = torch.randn(length, width)
-            self.start = start if fault == "start" else nn.Parameter(start)
             if style == "embedding":
                 self.start = nn.Embedding(length, width)
+            else:
+                self.start = start if fault == "start" else nn.Parameter(start)
             bent = [] if fault == "linear" else [nn.ReLU() if fault == "relu" else nn.Tanh()]
             up = nn.Linear(hidden, columns, bias=fault != "bias")
             self.made = nn.Sequential(nn.Linear(width, hidden), *bent, up)
 
         def forward(self):
             start = self.start.weight if style == "embedding" else self.start
-            return None if fault == "no return" else self.made(start.T.T if fault else start)
+            return None if fault == "no return" else self.made(start)
 
     return Maker
 

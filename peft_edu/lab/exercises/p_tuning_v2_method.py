@@ -222,19 +222,18 @@ def _expect_attention(prompt: nn.Module, start: Tensor, query, key, value, mask)
     wrong = {
         "the prompt does nothing: its keys and values belong before the text's": attention(query, key, value, mask),
         "keys and values of the prompt are exchanged": attend(values, keys),
-        "the prompt's keys are its values as well": attend(keys, keys),
-        "the prompt's values are its keys as well": attend(values, values),
+        "the prompt's keys stand for its values as well": attend(keys, keys),
+        "the prompt's values stand for its keys as well": attend(values, values),
         "the mask is left out: the padding of shorter texts is seen": attend(mask=None),
     }
-    if mask is not None:
-        low = torch.finfo(mask.dtype).min
-        wrong |= {
+    if mask is not None:  # without one the prompt was seen: so it is the mask that hides it now
+        wrong = {
             "the mask grew at the wrong end: the prompt stands in front, so its columns do, too. As it is, the text's "
             "own last words are hidden, and padding is seen": attend(sides=(0, p)),
             "the mask hides the prompt: what is added to the scores has to be 0 there": attention(
-                query, torch.cat([keys, key], 2), torch.cat([values, value], 2), pad(mask, (p, 0), value=low)
+                query, key, value, mask
             ),
-        }
+        } | wrong
     for message, result in wrong.items():
         if given.shape == result.shape and torch.allclose(given, result, rtol=1e-6, atol=1e-9):
             raise Misconception(message)
