@@ -44,11 +44,11 @@ class Card:
         after: Guess | None = None,
     ):
         self.controls, self.trainer, self.after = dict(controls), trainer, after
-        self.result, self.image = widgets.HTML(), reserved_image(self.inches)
+        self.result, self.image = widgets.HTML(), self.frame()
         self._measured, self._drawn = {}, {}  # by state: each is measured and drawn once
         row = [*self.controls.values(), *(trainer.buttons if trainer else ())]
         rest = [trainer.progress, trainer.status, trainer.image] if trainer else []
-        self.block = BlockView(self.attached, self.image) if self.attached else None
+        self.block = self.block_view() if self.attached else None
         if self.block:
             self.controls["show"] = self.block.toggle
             row.append(self.block.toggle)
@@ -64,6 +64,13 @@ class Card:
         if after:
             after.when_open(self.update)
         self.update()
+
+    def block_view(self) -> BlockView:
+        return BlockView(self.attached, self.image)
+
+    def frame(self) -> widgets.Widget:
+        """What shows the figure as its value. It has its size before it has a figure."""
+        return reserved_image(self.inches)
 
     @property
     def held(self) -> bool:
