@@ -1,6 +1,7 @@
-"""Lesson 03: attention with a prefix, what it costs, and its mask."""
+"""Lesson 03: attention with a prefix, its share, its size, its mask beside a cache, and the network that makes it."""
 
 import torch
+from torch import nn
 
 from peft_edu.lab.exercises.check import Misconception, exercise, expect_number, same, tensors, untouched
 
@@ -38,6 +39,46 @@ def _prefix_attention(f) -> None:
         "the keys have the prefix in front and the values behind: each key needs its own value": attend(keys, behind),
     }
     same(untouched(f, inputs), attend(keys, values), wrong)
+
+
+def prefix_share(q, k, prefix_k):
+    keys = torch.cat([prefix_k, k])
+    share = torch.softmax(q @ keys.T / q.shape[-1] ** 0.5, -1)
+    return share[:, : len(prefix_k)].sum(-1)
+
+
+@exercise(
+    "prefix.share",
+    reference=prefix_share,
+    hints=(
+        "The same softmax as before, over the keys of the prefix and of the text.",
+        "Each row has p + t shares, and they sum to 1. The first p belong to the prefix.",
+        "`[:, : len(prefix_k)]`, and the sum over the last axis.",
+    ),
+)
+def _prefix_share(f) -> None:
+    """f(q, k, prefix_k) -> (t,): for each query the share of its attention that falls on the prefix"""
+    inputs = q, k, prefix_k = tensors((3, 4), (3, 4), (2, 4))
+
+    def shares(keys, scale=0.5):
+        return torch.softmax(scale * q @ keys.T, -1)
+
+    right = shares(torch.cat([prefix_k, k]))
+    ours = right[:, :2]
+    wrong = {
+        "this is the share of the text: that of the prefix is 1 minus it": right[:, 2:].sum(-1),
+        "this is the mean over the virtual tokens: together they get the sum": ours.mean(-1),
+        "this is the share of the first virtual token alone: sum over all p": ours[:, 0],
+        "each query's shares sum to 1 here: prefix and text have to be in one softmax": torch.ones(3).double(),
+        "the scores are not divided by the square root of w": shares(torch.cat([prefix_k, k]), 1)[:, :2].sum(-1),
+        "the scores are divided by w, not by its square root": shares(torch.cat([prefix_k, k]), 0.25)[:, :2].sum(-1),
+        "the first p of the shares belong to the text here: the prefix comes in front": right[:, [2, 3]].sum(-1),
+        "this sums over the queries: each query has a share of its own, sum over the keys": right[:, :2].sum(0),
+    }
+    result = untouched(f, inputs)
+    if isinstance(result, torch.Tensor) and result.shape == (3, 2):
+        raise Misconception("these are the shares of the virtual tokens one by one: sum over them")
+    same(result, ours.sum(-1), wrong)
 
 
 def prefix_count(layers, width, length):
@@ -93,3 +134,45 @@ def _prefix_mask(f) -> None:
         "padding became visible: only the prefix's places are 1": torch.ones(2, 7, dtype=torch.float64),
     }
     same(result, torch.cat([ones, mask], 1), wrong)
+
+
+def prefix_from_mlp(start, down, up, heads):
+    flat = up(down(start).tanh())  # (p, d) -> (p, hidden) -> (p, 2 heads w)
+    return flat.view(len(start), 2, heads, -1).permute(1, 2, 0, 3)
+
+
+@exercise(
+    "prefix.mlp",
+    reference=prefix_from_mlp,
+    hints=(
+        "`down` and `up` are linear maps, and tanh stands between them: the result is (p, 2 heads w).",
+        "A row holds the keys of all heads, then the values of all heads: `.view(p, 2, heads, -1)` takes it apart.",
+        "The axes are now p, 2, heads, w. `permute` puts them into another order: 2, heads, p, w.",
+    ),
+)
+def _prefix_from_mlp(f) -> None:
+    """f(start, down, up, heads) -> (2, heads, p, w): start (p, d), down and up linear maps with tanh between them"""
+    down, up = nn.Linear(4, 5, dtype=torch.float64), nn.Linear(5, 2 * 3 * 2, dtype=torch.float64)
+    (start,) = tensors((7, 4))
+    with torch.no_grad():
+
+        def made(flat):
+            return flat.view(7, 2, 3, 2).permute(1, 2, 0, 3)
+
+        flat = up(down(start).tanh())
+        wrong = {
+            "tanh is missing: two linear maps alone are one linear map": made(up(down(start))),
+            "tanh comes last here: it stands between down and up": made(up(down(start)).tanh()),
+            "tanh comes first here: it stands between down and up": made(up(down(start.tanh()))),
+            "the numbers are mixed up: view(2, heads, p, w) cuts across the rows. Take each row apart, then permute": (
+                flat.reshape(2, 3, 7, 2)
+            ),
+            "keys and values are exchanged: the first half of a row are the keys": made(flat).flip(0),
+            "heads and width are exchanged: a row is (2, heads, w)": flat.view(7, 2, 2, 3).permute(1, 3, 0, 2),
+        }
+        result = untouched(f, (start,), down, up, 3)
+        if isinstance(result, torch.Tensor) and result.shape == (7, 12):
+            raise Misconception("this is still flat, (p, 2 heads w): take the rows apart, into (2, heads, p, w)")
+        same(result, made(flat), wrong)
+    if not f(start.requires_grad_(True), down, up, 3).requires_grad:
+        raise Misconception("no gradient comes through: is there a detach(), a .data or a no_grad?")

@@ -1,6 +1,6 @@
 """Where attention goes: the share of the softmax that falls on a prefix, layer by layer."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -9,13 +9,12 @@ from transformers import PreTrainedModel
 
 from peft_edu.anatomy import evaluating
 from peft_edu.lab.measure.cost import on_device
-from peft_edu.prefix_tuning import Prefix
 
 
 class Watch(nn.Module):
     """In the place of a prefix: gives what the prefix gives, and remembers the share (b, h, t) that falls on it."""
 
-    def __init__(self, prefix: Prefix):
+    def __init__(self, prefix: nn.Module):
         super().__init__()
         self.prefix = prefix
 
@@ -39,7 +38,7 @@ def prefix_mass(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> list[flo
     batch = on_device(model, batch)
     if model.config.is_encoder_decoder:
         raise ValueError(f"{type(model).__name__} has three kinds of attention; prefix_mass is for models with one")
-    places = [module for module in model.modules() if isinstance(getattr(module, "prefix", None), Prefix)]
+    places = [module for module in model.modules() if hasattr(getattr(module, "prefix", None), "keys_values")]
     if not places:
         raise ValueError(f"{type(model).__name__} has no prefix to watch: attach PrefixTuning first")
     watches = [Watch(module.prefix) for module in places]
@@ -57,3 +56,26 @@ def prefix_mass(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> list[flo
     finally:
         for module, watch in zip(places, watches, strict=True):
             module.prefix = watch.prefix
+
+
+class PrefixShares:
+    """`prefix_mass` by length, as a PrefixCard asks for it: before training, and after it where a model was kept.
+
+    make: gives the untrained model with a prefix of this length. Kept shares are rounded to ten per cent: the later
+        digits of what many steps led to differ from machine to machine.
+    """
+
+    def __init__(self, make: Callable[[int], PreTrainedModel], batch: Mapping[str, Tensor]):
+        self.make, self.batch = make, batch
+        self.before: dict[int, list[float]] = {}
+        self.after: dict[int, list[float]] = {}
+
+    def __call__(self, length: int) -> dict[str, list[float]]:
+        if length not in self.before:
+            self.before[length] = prefix_mass(self.make(length), self.batch)
+        after = {"after": self.after[length]} if length in self.after else {}
+        return {"before training": self.before[length]} | after
+
+    def keep(self, length: int, model: PreTrainedModel) -> None:
+        """The shares of a model that was trained with a prefix of this length."""
+        self.after[length] = [round(share, 1) for share in prefix_mass(model, self.batch)]
