@@ -6,8 +6,10 @@ from peft_edu.lab.exercises.p_tuning_v2_method import start_positions_at
 from peft_edu.lab.figures import plots
 from peft_edu.lab.figures.block import draw_block
 from peft_edu.lab.figures.calibration import calibration
+from peft_edu.lab.figures.differences import differences
 from peft_edu.lab.figures.display import show
 from peft_edu.lab.figures.model_map import draw
+from peft_edu.lab.figures.moves import moves
 from peft_edu.lab.figures.pretraining import pretraining_figure
 from peft_edu.lab.figures.progress import progress
 from peft_edu.lab.figures.sentences import sentences
@@ -17,7 +19,10 @@ from peft_edu.lab.measure.attention import PrefixShares, prefix_mass
 from peft_edu.lab.measure.cost import backward_cost, forward_operations, median_times, readable, training_memory
 from peft_edu.lab.measure.forgetting import held_out, language_loss, loss_on_old_text
 from peft_edu.lab.measure.gap import ask
+from peft_edu.lab.measure.moved import rms_move, starts
+from peft_edu.lab.measure.names import FullNames
 from peft_edu.lab.measure.papers import paper_counts
+from peft_edu.lab.measure.reading import reading_order
 from peft_edu.lab.models.architectures import architecture
 from peft_edu.lab.models.backbones import backbone, card, complete
 from peft_edu.lab.models.pretraining import ladder, pretraining_log
@@ -27,6 +32,7 @@ from peft_edu.lab.study.results import averages, interval, results, scores, scor
 from peft_edu.lab.study.run import finetune, nearest, recipe
 from peft_edu.lab.tasks.metrics import score_texts
 from peft_edu.lab.tasks.task import task
+from peft_edu.lab.widgets.build import BuildCard
 from peft_edu.lab.widgets.card import TrainerCard
 from peft_edu.lab.widgets.change import ChangeCard
 from peft_edu.lab.widgets.decision import Cost, DecisionCard
@@ -41,12 +47,14 @@ from peft_edu.lab.widgets.template import TemplateCard
 __all__ = [
     "NOTE",
     "BottleneckCard",
+    "BuildCard",
     "ChangeCard",
     "Cost",
     "DecisionCard",
     "DepthCard",
     "DialCard",
     "FreezingCard",
+    "FullNames",
     "PrefixCard",
     "PrefixShares",
     "PromptCard",
@@ -64,6 +72,7 @@ __all__ = [
     "card",
     "check",
     "complete",
+    "differences",
     "draw",
     "draw_block",
     "draw_guess",
@@ -79,6 +88,7 @@ __all__ = [
     "language_loss",
     "loss_on_old_text",
     "median_times",
+    "moves",
     "nearest",
     "nine_runs",
     "paper_counts",
@@ -88,9 +98,11 @@ __all__ = [
     "pretraining_figure",
     "pretraining_log",
     "readable",
+    "reading_order",
     "progress",
     "recipe",
     "results",
+    "rms_move",
     "right_tags",
     "score_texts",
     "scores",
@@ -100,6 +112,7 @@ __all__ = [
     "show",
     "show_tags",
     "start_positions_at",
+    "starts",
     "stored",
     "task",
     "training_memory",
