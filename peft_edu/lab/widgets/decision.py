@@ -12,11 +12,13 @@ import ipywidgets as widgets
 from matplotlib.figure import Figure
 
 from peft_edu.checks import number
-from peft_edu.lab.figures import plots
+from peft_edu.lab.figures import plots, style
 from peft_edu.lab.figures.seeds import Seeds, checked_scores
 from peft_edu.lab.measure.cost import readable
 from peft_edu.lab.widgets.card import Card
 from peft_edu.lab.widgets.controls import WholeNumber, html_table, plural
+from peft_edu.lab.widgets.guess import Guess
+from peft_edu.lab.widgets.sliders import HELD
 
 Scores = Mapping[str, Seeds]  # for each method
 CLOSE = 2.0  # points: a method this near to the best does as well, for a choice between three seeds
@@ -81,7 +83,13 @@ class DecisionCard(Card):
 
     ROOM = {"any": None, "1 MB": 10**6, "10 MB": 10**7, "100 MB": 10**8}
 
-    def __init__(self, validation: Mapping[str, Scores], test: Mapping[str, Scores], costs: Mapping[str, Cost]):
+    def __init__(
+        self,
+        validation: Mapping[str, Scores],
+        test: Mapping[str, Scores],
+        costs: Mapping[str, Cost],
+        after: Guess | None = None,
+    ):
         if not isinstance(validation, Mapping) or not validation:
             raise ValueError(f"validation is {validation!r}, but must be a dict: for each task the scores by method")
         for task, scores in validation.items():
@@ -94,7 +102,7 @@ class DecisionCard(Card):
             "room": widgets.Dropdown(options=list(self.ROOM), description="room for all", layout=wide),
             "slower": widgets.Checkbox(True, description="may be slower", layout=narrow, indent=False),
         }
-        super().__init__("Which method, and why", controls)
+        super().__init__("Which method, and why", controls, after=after)
 
     def state(self) -> Hashable:
         return tuple(control.value for control in self.controls.values())
@@ -105,6 +113,8 @@ class DecisionCard(Card):
         return int(tasks), judge(*scores, self.costs, int(tasks), self.ROOM[room], slower)
 
     def words(self, numbers: tuple[int, list[Verdict]]) -> str:
+        if self.held:
+            return HELD
         tasks, verdicts = numbers
         columns = ("", "validation", "worst seed", "test", f"kept for {tasks}", "operations", "why not")
         rows = []
@@ -115,10 +125,14 @@ class DecisionCard(Card):
         return f"<b>{html.escape(self._answer(numbers))}</b>{html_table(columns, rows)}"
 
     def alt(self, numbers: tuple[int, list[Verdict]]) -> str:
+        if self.held:
+            return HELD
         scores = ", ".join(f"{one.method} {fmean(one.validation):.1f} ({fmean(one.test):.1f})" for one in numbers[1])
         return f"{self._answer(numbers)} On validation, and in brackets on test: {scores}."
 
     def draw(self, numbers: tuple[int, list[Verdict]]) -> Figure:
+        if self.held:
+            return style.panels("")[0]
         left_out = {one.method for one in numbers[1] if one.reason}
         validation = {one.method: one.validation for one in numbers[1]}
         return plots.bars(validation, self._answer(numbers), "validation score, %", left_out=left_out)
