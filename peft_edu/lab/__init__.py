@@ -18,7 +18,7 @@ from peft_edu.lab.installation import self_check
 from peft_edu.lab.measure.attention import PrefixShares, prefix_mass
 from peft_edu.lab.measure.cost import backward_cost, forward_operations, median_times, readable, training_memory
 from peft_edu.lab.measure.forgetting import held_out, language_loss, loss_on_old_text
-from peft_edu.lab.measure.gap import ask
+from peft_edu.lab.measure.gap import ask_people
 from peft_edu.lab.measure.moved import rms_move, starts
 from peft_edu.lab.measure.names import FullNames
 from peft_edu.lab.measure.papers import paper_counts
@@ -64,7 +64,7 @@ __all__ = [
     "TemplateCard",
     "TrainerCard",
     "architecture",
-    "ask",
+    "ask_people",
     "averages",
     "backbone",
     "backward_cost",
