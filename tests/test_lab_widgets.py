@@ -82,7 +82,7 @@ def test_the_slider_moves_the_picture_of_the_block(card, method):
     for setting in (3, 5):
         shown.controls["slider"].value = setting
         words = describe(block_parts(method(setting).attach(gpt2())))
-        assert "<svg" in shown.block.picture.value and html.escape(words) in shown.block.picture.value
+        assert "<svg" in shown.block.svg.value and html.escape(words) in shown.block.svg.value
         assert (shown.image.layout.display, shown.block.picture.layout.display) == ("none", None)
     before = shown.image.value
     shown.controls["show"].value = FIGURE
@@ -93,7 +93,7 @@ def test_all_cards_of_a_method_have_the_picture_of_the_block():
     prefix = PrefixCard(bert_classifier(), lambda length: {"untrained": [0.5] * 3})
     for card in (prefix, PromptCard(gpt2()), DepthCard(bert_classifier()), FreezingCard(bert_classifier())):
         card.controls["show"].value = BLOCK
-        assert "<svg" in card.block.picture.value, card.result.value
+        assert "<svg" in card.block.svg.value, card.result.value
 
 
 def test_the_learner_s_own_run_enters_the_picture():

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from peft_edu.lab.figures import style
 from peft_edu.lab.figures.display import unseen
-from peft_edu.lab.figures.pen import DEFS, FONT, Pen, shortened, wide
+from peft_edu.lab.figures.pen import DEFS, FONT, Pen, Place, shortened, wide
 from peft_edu.lab.measure.block_parts import (
     AMONG,
     IDLE,
@@ -69,6 +69,11 @@ _NARROW = Room(map=52, end=50, zone=18, core=54, gap=9, act=30, bus=10, norm=40)
 
 def svg(parts: BlockParts, title: str = "") -> str:
     """The picture as SVG: a title and a description for screen readers, a tip on each part for the mouse."""
+    return drawn(parts, title)[0]
+
+
+def drawn(parts: BlockParts, title: str = "") -> tuple[str, list[Place]]:
+    """The picture, and the places in it: maps, norms, ends of sub-layers, keys and values, the text."""
     pen = Pen()
     pen.text(14, 18, title, "start", 13, bold=True)
     _frame(pen, parts)
@@ -90,7 +95,7 @@ def svg(parts: BlockParts, title: str = "") -> str:
     about = f"<title>{escape(title or which(parts))}</title><desc>{escape(words)}</desc>"
     edge = f'width="{WIDTH - 1}" height="{HEIGHT - 1}" rx="6" fill="{style.PAPER}" stroke="{style.GRID}"'
     ground = f'<rect x="0.5" y="0.5" {edge}/>'  # opaque: readable on a dark page too
-    return "\n".join([head + about, DEFS, ground, *pen.shapes, "</svg>"]) + "\n"
+    return "\n".join([head + about, DEFS, ground, *pen.shapes, "</svg>"]) + "\n", pen.places
 
 
 def draw_block(model: PreTrainedModel, title: str = "", block: int | None = None) -> None:
@@ -134,6 +139,7 @@ def _branch(pen: Pen, parts: BlockParts, sublayer: SubLayer, room: Room, x: floa
         leg = _attention(pen, parts, sublayer, room, x)
     if sublayer.norm_first:
         _norm(pen, sublayer.norm, room, x, _STREAM - 26)
+    pen.place(f"behind {sublayer.name}", leg, 212, 40, 44)
     for i, added in enumerate(sublayer.behind):
         _in_series(pen, added, leg, 212 + 44 * i)
     pen.plus(leg, _STREAM, 8, "sum into the residual stream")
@@ -144,6 +150,7 @@ def _branch(pen: Pen, parts: BlockParts, sublayer: SubLayer, room: Room, x: floa
 
 
 def _norm(pen: Pen, norm: Weights, room: Room, x: float, y: float) -> None:
+    pen.place("norms", x, y, room.norm, 22)
     pen.box(x, y, room.norm, 22, norm.look, f"{norm.name}: {norm.trained:,} of {norm.size:,} trained", radius=11)
     short = norm.name if wide(norm.name) < room.norm else "norm"
     pen.text(x, y, short)
@@ -169,6 +176,7 @@ def _attention(pen: Pen, parts: BlockParts, sublayer: SubLayer, room: Room, x: f
         pen.line((left - 2, 82), (x, 82), (x, rows["key"]), dashed=True)
     for role, y in rows.items():
         _map(pen, sublayer.map(role), left + room.map / 2, y, room.map, room, x, core - room.core / 2)
+    pen.place("keys and values", core, _MIDDLE + 12, room.core, 2 * _PITCH + 50)
     pen.box(core, _MIDDLE + 12, room.core, 2 * _PITCH + 50, "plain", "attention proper: it has no weights", radius=8)
     scores = _scores(parts, sublayer, cross, room)
     for dy, words in ((-46, f"{parts.heads} heads"), (-10, "softmax"), (6, "(QKᵀ) V")):
@@ -225,6 +233,7 @@ def _map(pen: Pen, box: Weights, x: float, y: float, w: float, room: Room, start
     right, joint = x + w / 2, x + w / 2 + room.zone / 2 - 1
     pen.line((start, y), (x - w / 2, y), arrow=True)
     pen.line((right, y), (end, y), arrow=box.name in ("query", "key", "value"))
+    pen.place(box.name, x, y, w, 26)
     pen.box(x, y, w, 26, box.look, f"{box.name}: {columns} to {rows}, {box.trained:,} of {box.size:,} trained")
     pen.text(x, y, box.name)
     slot = y + 27
@@ -345,6 +354,7 @@ def _ends(pen: Pen, parts: BlockParts) -> None:
     for i, virtual in enumerate(tokens):
         left = x + 11 * (i - (len(tokens) - 1) / 2)
         pen.box(left, y + 32, 9, 12, "token" if virtual else "plain", radius=0 if virtual else 3)
+    pen.place("text", x, y + 37, 92, 30)
     words = f"text, {among[0].size} virtual" if among else "text: t tokens"
     pen.text(x, y + 47, words, colour=style.MUTED)
     nameless = not parts.final.trained and parts.final.name == OTHER  # DeBERTa's distances: they are read everywhere

@@ -1,6 +1,7 @@
 """Shapes of an SVG, in the looks that frozen, trained and virtual things have in every picture."""
 
 from html import escape
+from typing import NamedTuple
 
 from peft_edu.lab.figures import style
 
@@ -20,11 +21,22 @@ DEFS = f"""<defs><pattern id="block-frozen" width="7" height="7" patternUnits="u
 <path d="M0 0V7" stroke="{style.FROZEN_LINE}" stroke-width="0.9" stroke-opacity="0.55"/></pattern></defs>"""
 
 
+class Place(NamedTuple):
+    """Where something has its place in a picture, or would have it: centre and size, in pixels."""
+
+    name: str
+    x: float
+    y: float
+    w: float
+    h: float
+
+
 class Pen:
-    """Collects the shapes of a picture."""
+    """Collects the shapes of a picture, and the places in it that have a name."""
 
     def __init__(self):
         self.shapes: list[str] = []
+        self.places: list[Place] = []
 
     def box(self, x: float, y: float, w: float, h: float, look: str, tip: str = "", radius: float = 3) -> None:
         """Centred at (x, y), which is how all shapes are placed."""
@@ -96,6 +108,9 @@ class Pen:
             f'<text x="{x:g}" y="{y + 0.36 * size:.1f}" text-anchor="{anchor}" font-size="{size:g}" '
             f'fill="{colour}"{weight}>{escape(words)}</text>'
         )
+
+    def place(self, name: str, x: float, y: float, w: float, h: float) -> None:
+        self.places.append(Place(name, x, y, w, h))
 
     def _circle(self, x: float, y: float, radius: float, tip: str) -> None:
         self._add(

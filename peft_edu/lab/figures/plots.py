@@ -54,7 +54,7 @@ def sweep(
     for look, (name, settings) in zip(style.looks(series), series.items(), strict=True):
         means = {setting: fmean(seeds) for setting, seeds in settings.items()}
         for setting, seeds in settings.items():
-            _dots(ours, places[setting], seeds, color=look["color"], zorder=2)
+            dots(ours, places[setting], seeds, color=look["color"], zorder=2)
         _line(ours, places, means, **look, markersize=6, label=name, zorder=3)
         ends.append((means[max(means, key=places.get)], name, look["color"]))
         if mark in means:
@@ -104,15 +104,15 @@ def bars(
             ours.hlines(fmean(seeds), i - 0.31, i + 0.31, color=line, linewidth=4)
         else:
             ours.bar(i, fmean(seeds), width=0.62, **look)
-        _dots(ours, i, seeds)
-        _beside(ours, _short(fmean(seeds)), (i, max(seeds)), (0, 5), ha="center", size=8.5)
+        dots(ours, i, seeds)
+        beside(ours, _short(fmean(seeds)), (i, max(seeds)), (0, 5), ha="center", size=8.5)
     _name_settings(ours, values)
     ours.set(ylabel=ylabel, ylim=(lowest, None))
     ours.margins(y=0.12)
     for axes in theirs:
         for i, value in enumerate(paper.values()):
             axes.plot(i, value, "o", color=style.HEAD, markerfacecolor=style.PAPER, markersize=7)
-            _beside(axes, _short(value), (i, value), (0, 7), ha="center", size=8.5)
+            beside(axes, _short(value), (i, value), (0, 7), ha="center", size=8.5)
         _name_settings(axes, paper)
         axes.margins(x=0.15, y=0.25)
         axes.set_title(paper_name, fontsize=9.5)
@@ -127,9 +127,9 @@ def trade_off(points: Mapping[str, tuple[float, Seeds]], title: str, ylabel: str
     """Score against the share of the parameters that is trained, one point a method, on a logarithmic scale."""
     figure, (axes,) = style.panels(title)
     for look, (share, seeds) in zip(style.looks(points), points.values(), strict=True):
-        _dots(axes, 100 * share, seeds, color=look["color"])
+        dots(axes, 100 * share, seeds, color=look["color"])
         axes.plot(100 * share, fmean(seeds), **look, markersize=8, linestyle="")
-    _log_axis(axes, "trained share of the parameters, %", ylabel)
+    log_axis(axes, "trained share of the parameters, %", ylabel)
     axes.margins(x=0.12, y=0.15)
     _label_points(axes, {name: (100 * share, fmean(seeds)) for name, (share, seeds) in points.items()})
     return figure
@@ -148,7 +148,7 @@ def spectrum(matrices: Mapping[str, Seeds], title: str, share: float = 0.9) -> F
         left.plot(ranks, values, color=color, label=name)
         right.plot(ranks, 100 * held, color=color)
         right.plot(*at, **style.line_style(i))
-        _beside(right, str(reached), at, (7, -11), color=color)
+        beside(right, str(reached), at, (7, -11), color=color)
     right.axhline(100 * share, color=style.MUTED, linewidth=0.8, linestyle=":")
     left.set(xlabel="direction", ylabel="singular value", ylim=(0, None))
     right.set(xlabel="directions kept", ylabel="energy held, %", ylim=(0, 103))
@@ -203,11 +203,11 @@ def frontier(
     for look, (name, points) in zip(style.looks(series), series.items(), strict=True):
         means = [fmean(seeds) for seeds in points.values()]
         for x, seeds in points.items():
-            _dots(axes, x, seeds, color=look["color"])
+            dots(axes, x, seeds, color=look["color"])
         axes.plot(list(points), means, **look, markersize=6, label=name)
     for i, (name, seeds) in enumerate(bands.items()):
         _band(axes, name, seeds, i)
-    _log_axis(axes, xlabel, ylabel)
+    log_axis(axes, xlabel, ylabel)
     if len(series) > 1:
         axes.legend(frameon=False, fontsize=8.5)
     return figure
@@ -231,7 +231,7 @@ def _line(axes: Axes, places: Mapping[object, int], values: Mapping[object, floa
     axes.plot([places[setting] for setting in at], [values[setting] for setting in at], **look)
 
 
-def _log_axis(axes: Axes, xlabel: str, ylabel: str) -> None:
+def log_axis(axes: Axes, xlabel: str, ylabel: str) -> None:
     axes.set(xscale="log", xlabel=xlabel, ylabel=ylabel)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.7g}")
@@ -242,7 +242,7 @@ def _band(axes: Axes, name: str, seeds: Seeds, i: int) -> None:
     color = (style.HEAD, style.MUTED)[i % 2]
     axes.axhspan(min(seeds), max(seeds), color=color, alpha=0.15, linewidth=0)
     axes.axhline(fmean(seeds), color=color, linewidth=1, linestyle=("-", "--")[i % 2])
-    _beside(axes, name, (0, fmean(seeds)), (4, 3), xycoords=("axes fraction", "data"), color=color, size=8.5)
+    beside(axes, name, (0, fmean(seeds)), (4, 3), xycoords=("axes fraction", "data"), color=color, size=8.5)
 
 
 def _name_settings(axes: Axes, names) -> None:
@@ -260,14 +260,14 @@ def _same_span(*panels: Axes) -> None:
 def _tell_dots(axes: Axes, every: Iterable[Seeds]) -> None:
     if any(len(seeds) > 1 for seeds in every):
         place = {"ha": "right", "va": "bottom", "xycoords": "axes fraction"}
-        _beside(axes, "a dot is one seed", (1, 1), (0, 3), size=8, color=style.MUTED, **place)
+        beside(axes, "a dot is one seed", (1, 1), (0, 3), size=8, color=style.MUTED, **place)
 
 
-def _dots(axes: Axes, x: float, seeds: Seeds, **look) -> None:
+def dots(axes: Axes, x: float, seeds: Seeds, **look) -> None:
     axes.plot([x] * len(seeds), seeds, ".", **{"color": style.INK, "alpha": 0.4, "markersize": 5} | look)
 
 
-def _beside(axes: Axes, text: str, point: tuple[float, float], shift: tuple[float, float], **look) -> None:
+def beside(axes: Axes, text: str, point: tuple[float, float], shift: tuple[float, float], **look) -> None:
     """`shift` in points, so that it is the same whatever the axes measure."""
     axes.annotate(text, point, shift, textcoords="offset points", **look)
 
@@ -283,11 +283,11 @@ def _label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
     for y, name, color in sorted(ends):
         place = max(y, place + 0.075 * (high - low))
         look = {"annotation_clip": False, "color": color, "va": "center", "size": 9}
-        _beside(axes, name, (1, place), (6, 0), xycoords=("axes fraction", "data"), **look)
+        beside(axes, name, (1, place), (6, 0), xycoords=("axes fraction", "data"), **look)
 
 
 def _label_points(axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
     """Names beside their points, alternately above and below along the axis."""
     for i, (name, point) in enumerate(sorted(points.items(), key=lambda item: item[1])):
         shift, va = ((0, 9), "bottom") if i % 2 == 0 else ((0, -10), "top")
-        _beside(axes, name, point, shift, ha="center", va=va, size=9)
+        beside(axes, name, point, shift, ha="center", va=va, size=9)
