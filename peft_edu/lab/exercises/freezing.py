@@ -1,4 +1,4 @@
-"""Lesson 01: what is trained, and how many numbers that are."""
+"""Lesson 01: what is trained, how many parameters that are, and which share; and freezing by hand."""
 
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
@@ -33,6 +33,37 @@ def _freezing_count(f) -> None:
         3: "this counts tensors, the frozen ones as well: each holds p.numel() parameters",
     }
     expect_number(f(model), 32, wrong)
+
+
+def trained_share(model):
+    return trained_numbers(model) / sum(p.numel() for p in model.parameters())
+
+
+@exercise(
+    "freezing.share",
+    reference=trained_share,
+    beside=(trained_numbers,),
+    hints=(
+        "The parameters that are trained, divided by all parameters.",
+        "All of them: `sum(p.numel() for p in model.parameters())`.",
+    ),
+)
+def _freezing_share(f) -> None:
+    """f(model) -> the share of a model's parameters that is trained, between 0 and 1"""
+    model = nn.ModuleDict({"embed": nn.Embedding(8, 4), "block": nn.Linear(4, 3), "head": nn.Linear(4, 8, bias=False)})
+    model["head"].weight = model["embed"].weight
+    model["embed"].weight.requires_grad_(False)
+    wrong = {
+        15: "this is the number of trained parameters: divide it by that of all parameters",
+        15 / 32: "trained is divided by frozen: it is divided by all parameters",
+        32 / 47: "this is the frozen share",
+        100 * 15 / 47: "this is in per cent: a share lies between 0 and 1",
+        15 / 79: "embedding and head share one matrix here, and it is counted twice: model.parameters() gives it once",
+        2 / 3: "this counts tensors: each holds p.numel() parameters",
+    }
+    result = f(model)
+    near = [value for value in (15 / 47, *wrong) if isinstance(result, float) and abs(result - value) < 1e-9]
+    expect_number(near[0] if near else result, 15 / 47, wrong)
 
 
 def top_blocks(model, n):
