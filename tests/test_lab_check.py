@@ -240,9 +240,10 @@ BUILT |= {"p_tuning.hunt", "p_tuning.fewest"}
 BUILT |= {f"adapter.{name}" for name in "module hook insert moved fold off norms hunt smallest".split()}
 BUILT |= {f"prefix.{name}" for name in ("module", "insert", "share", "mlp", "hunt", "shortest")}
 BUILT |= {f"choosing.{name}" for name in ("memory", "serving", "choose", "scale", "own", "rival", "whole_way")}
+BUILT |= {f"freezing.{name}" for name in ("step", "fit", "share", "insert", "bitfit", "hunt", "fewest")}
 BUILT |= {f"p_tuning_v2.{name}" for name in "count split prompt insert top mlp hunt fewest".split()}
 TRAINS = {"lora.smallest": pytest.mark.thorough, "prefix.shortest": pytest.mark.thorough}
-TRAINS["adapter.smallest"] = pytest.mark.thorough
+TRAINS["adapter.smallest"] = TRAINS["freezing.fewest"] = pytest.mark.thorough
 TRAINS |= dict.fromkeys(("choosing.rival", "choosing.whole_way"), pytest.mark.thorough)
 TRAINS["p_tuning.fewest"] = TRAINS["p_tuning_v2.fewest"] = pytest.mark.thorough
 
