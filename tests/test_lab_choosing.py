@@ -55,7 +55,7 @@ def test_the_decision_follows_the_controls():
     card = DecisionCard({"easy": VALIDATION, "hard": hard}, {"easy": TEST, "hard": hard}, COSTS)
     assert "LoRA: within 2 points of the best on validation, and keeps least, 66 kB." in card.result.value
     assert "LoRA 98.5 (96.5)" in str(card) and "prompt 85.0 (99.5)" in str(card)
-    cells = re.findall("<td[^>]*>([^<]*)</td>", card.result.value)
+    cells = re.findall("<td[^>]*>([^<]+)</td>", card.result.value)
     assert cells[:4] == ["98.5", "98.0", "96.5", "66 kB"]  # validation, its worst seed, test, bytes
     card.controls["task"].value = "hard"
     assert "full: within" in str(card) and "40 points below the best" in card.result.value

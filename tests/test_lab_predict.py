@@ -18,7 +18,7 @@ HINT = {"too high": "It is fewer than one thinks.", "too low": "It is more.", "r
 @pytest.fixture
 def shown(monkeypatch):
     bundles = []
-    monkeypatch.setattr(display, "display", lambda bundle, **rest: bundles.append(bundle))
+    monkeypatch.setattr(display, "display", lambda bundle, **rest: "text/plain" in bundle and bundles.append(bundle))
     return bundles
 
 

@@ -18,6 +18,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"  # kept for people to look at
@@ -82,6 +83,15 @@ class Lesson:
 
         wait_until(self.page, all_ran, "every cell has run", seconds, pause=1)  # to ask more often slows the kernel
         self.no_errors()
+
+    def is_accessible(self):
+        """axe-core finds nothing in what the cells show: names, roles, contrast, in the theme that is on."""
+        ours = {"include": [[".jp-Notebook .jp-OutputArea-output"]], "exclude": [[".dataframe"]]}  # pandas' tables
+        found = Axe().run(self.page, context=ours).response
+        wrong = [
+            f"{rule['id']} ({rule['help']}): {node['html']}" for rule in found["violations"] for node in rule["nodes"]
+        ]
+        assert found["passes"] and not wrong, "\n".join(wrong)
 
     def cards(self, title):
         """The widgets whose text holds `title`."""

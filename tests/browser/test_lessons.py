@@ -26,6 +26,7 @@ def test_a_lesson_with_a_card(open_lesson, name, title, slider):
     assert lesson.commit_every_guess() >= 3
     use(lesson.card(title), slider, f"{name[:2]}_card")
     lesson.no_errors()
+    lesson.is_accessible()
 
 
 def use(card, slider, name):
@@ -65,6 +66,7 @@ def test_lora_is_a_workshop(open_lesson):
     why.press("compare")
     why.wait_for("no nonlinearity stands between A and B")
     why.screenshot("07_explain")
+    lesson.is_accessible()
     lesson.no_errors()
 
 
@@ -87,6 +89,7 @@ def test_start_here(open_lesson):
     guess.screenshot("00_guess")
     dial.screenshot("00_dial")
     lesson.screenshot("00_start_here")
+    lesson.is_accessible()
 
 
 def test_a_template_is_put_together(open_lesson):
@@ -102,6 +105,7 @@ def test_a_template_is_put_together(open_lesson):
         card.type("words", "is a native of")
     card.train_and_stop("05_card")
     lesson.no_errors()
+    lesson.is_accessible()
 
 
 def test_a_method_is_placed_and_chosen(open_lesson):
@@ -135,4 +139,5 @@ def test_a_method_is_placed_and_chosen(open_lesson):
         which.shown.get_by_role("checkbox").uncheck()
     which.wait_for("times the base model's operations")
     which.screenshot("08_which")
+    lesson.is_accessible()
     lesson.no_errors()

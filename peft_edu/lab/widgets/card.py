@@ -57,6 +57,7 @@ class Card:
         shown = [heading, widgets.HBox(row, layout={"flex_flow": "row wrap", "align_items": "center"}), self.result]
         layout = {"width": WIDTH, "padding": "8px", "border": "1px solid var(--jp-border-color1)"}
         self.view = widgets.VBox([*shown, self.image, *rest], layout=layout)
+        self.view.add_class("peft-edu-card")
         for name, control in self.controls.items():
             control.style.description_width = "initial"
             if name != "box":  # it goes with the slider: to watch both would show each move twice

@@ -30,7 +30,10 @@ def slider_and_box(label: str, low: int, high: int, value: int) -> dict[str, wid
 def html_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A small table; the first cell of a row names it."""
     cell = "padding:2px 14px 2px 0;text-align:left"
-    head = "".join(f'<th scope="col" style="{cell}">{html.escape(name)}</th>' for name in columns)
+    head = "".join(
+        f'<th scope="col" style="{cell}">{html.escape(name)}</th>' if name else f'<td style="{cell}"></td>'
+        for name in columns
+    )
     body = "".join(
         f'<tr><th scope="row" style="{cell};font-weight:normal">{html.escape(first)}</th>'
         + "".join(f'<td style="{cell}">{html.escape(value)}</td>' for value in rest)

@@ -38,6 +38,7 @@ class TrainButton:
         self.buttons = (self.start, self.stop)
         self.progress = widgets.IntProgress(max=self._checked_steps(), layout=widgets.Layout(width="98%"))
         self.status, self.image = widgets.HTML("Not trained yet."), reserved_image(CURVE)
+        self.image.add_class("peft-edu-curve")
         self.curves: dict[str, list[float]] = {}
         self.thread: threading.Thread | None = None
         self.possible = True  # whether there is anything to train
