@@ -6,13 +6,13 @@ from transformers import BertConfig, BertForSequenceClassification
 from peft_edu.lab.exercises.check import Misconception, exercise, expect_number
 
 
-def trained_numbers(model):
+def trained_parameters(model):
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 @exercise(
     "freezing.count",
-    reference=trained_numbers,
+    reference=trained_parameters,
     hints=(
         "Every parameter knows whether it is trained.",
         "`model.parameters()` gives a shared one once.",
@@ -36,13 +36,13 @@ def _freezing_count(f) -> None:
 
 
 def trained_share(model):
-    return trained_numbers(model) / sum(p.numel() for p in model.parameters())
+    return trained_parameters(model) / sum(p.numel() for p in model.parameters())
 
 
 @exercise(
     "freezing.share",
     reference=trained_share,
-    beside=(trained_numbers,),
+    beside=(trained_parameters,),
     hints=(
         "The parameters that are trained, divided by all parameters.",
         "All of them: `sum(p.numel() for p in model.parameters())`.",

@@ -16,10 +16,10 @@ HINTS["Trained on 200 sentences: how many of the new ones are right?"] = {
     "too low": "One block more than the head already makes most of the difference.",
     "right": "The step is from the head to one block. Further up the seeds lie further apart than the means.",
 }
-HINTS["The loss on old text is 0.6 before. After full fine-tuning, at a learning rate of 0.003?"] = {
-    "too low": "Every weight was moved, by large steps, and nothing asked for the old text.",
-    "too high": "Guessing among all 1,068 tokens alike would cost 7 nats. Something is left.",
-    "right": "It answers old questions far worse than before. Section 15 asks whether it has to be so.",
+HINTS["The loss on old text is 0.6 before. After training everything, at a learning rate of 0.002?"] = {
+    "too low": "Every weight was moved, and nothing in the loss asked for the old text.",
+    "too high": "Guessing among all 1,068 tokens alike would cost 7 nats. Much is left.",
+    "right": "The top block, with the same steps and the same learning rate, hardly forgets.",
 }
 model_answer(
     "The biases are less than 1% of the parameters. Why do they cost half of a full backward pass?",
