@@ -14,7 +14,7 @@ PINS := pyproject.toml constraints.txt tools/install.sh
 help:
 	@echo "make lab        open your copies of the lessons in JupyterLab (the first time installs about 2 GB into .venv)"
 	@echo "                WORKBOOK=FOLDER: where they lie, if not in workbook"
-	@echo "make test       check: style, unit tests, every notebook, the browser (ALL=1: everything, as CI does)"
+	@echo "make test       check: style, unit tests, the core of every lesson, the browser (ALL=1: everything, as CI does)"
 	@echo "make lint       style alone"
 	@echo "make clean      remove .venv and everything else that was made here, not your workbook"
 	@echo "make notebooks  run all lessons and save them with their outputs"

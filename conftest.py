@@ -24,11 +24,23 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Without --all, leave out what is marked `thorough`. The longest files come first: no worker ends alone."""
+    """Without --all, leave out what is marked `thorough`, and of the lessons all that lies behind the core.
+
+    The longest files come first: no worker ends alone.
+    """
     if not config.getoption("--all"):
-        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("thorough")])
-        items[:] = [item for item in items if not item.get_closest_marker("thorough")]
+        left_out = [item for item in items if item.get_closest_marker("thorough") or is_further(item)]
+        config.hook.pytest_deselected(items=left_out)
+        left = set(left_out)
+        items[:] = [item for item in items if item not in left]
     items.sort(key=lambda item: next((i for i, part in enumerate(LONGEST) if part in item.nodeid), len(LONGEST)))
+
+
+def is_further(item):
+    """Whether this cell stands behind the heading "Further": that the core runs without those is a test of its own."""
+    cells = getattr(getattr(item.parent, "nb", None), "cells", [])
+    heading = next((i for i, cell in enumerate(cells) if cell.source.startswith("# Further")), len(cells))
+    return any(cell is item.cell for cell in cells[heading:])
 
 
 @pytest.hookimpl(optionalhook=True)  # without xdist nobody asks
