@@ -1,6 +1,8 @@
 """Lesson 06, the hunt: deep prompts that train, but badly. The lesson's cell has three faults that people make, and
-none stops with an error: the values get no gradient, dropout is awake in eval(), and the mask grows at the wrong end.
-MEASURED
+none stops with an error: dropout is awake in eval(), the mask grows at the wrong end, and one layer alone has a prompt.
+A measurement shows each of them. On `reviews` (8 positions, seeds 0 and 1) dropout costs 18 and 12 points, the mask 38
+and 42, one layer 18 and 19, all three about 40, from 94 and 96. What was tried and costs nothing there is not planted:
+values without a gradient (95.9 with seed 0), all positions begun alike (96.1).
 """
 
 from dataclasses import dataclass
@@ -40,9 +42,8 @@ METHODS.pop("HuntedPTuningV2")  # as MyPTuningV2: `check` puts on the list what 
     hints=(
         "Measure before you read. Ask the trained model the same sentence twice, in eval(): are the logits the same?",
         "Ask it a short sentence alone, and the same one in a batch with a long one. Padding must change nothing.",
-        "After `loss.backward()` look at the gradient of each prompt: `keys_values.grad[0]` belongs to the keys, "
-        "`[1]` to the values.",
-        "All three lie in forward: one in what is made random, one in what is trained, one in the mask.",
+        "Count by hand what 8 positions in each layer are, and compare with `count(found.model)`.",
+        "Two lie in forward: one in what is made random, one in the mask. One lies in insert.",
     ),
 )
 def _hunt(cls) -> None:
@@ -83,15 +84,15 @@ def _padding_counts(cls) -> bool:
         return not torch.allclose(_logits(model)[1:], alone, rtol=1e-6, atol=1e-9)
 
 
-def _half_learns(cls) -> bool:
-    """Half of the prompt's numbers get no gradient, or are no parameters at all."""
+def _not_everywhere(cls) -> bool:
+    """A layer has no prompt, or shares the numbers of another's."""
     model, method = _attached(cls)
-    heads, width = key_value_shape(model)
-    whole = len(method.added) * 2 * heads * 3 * width
-    with WithoutDropout():
-        _logits(model).square().sum().backward()
-    grads = [parameter.grad for child in method.added for parameter in child.parameters() if parameter.grad is not None]
-    return sum(int(grad.count_nonzero()) for grad in grads) <= 0.75 * whole
+    (modules,), (heads, width) = attentions(model), key_value_shape(model)
+    return sum(p.numel() for p in _trained(method)) < len(modules) * 2 * heads * 3 * width
+
+
+def _trained(method: Method) -> set[nn.Parameter]:
+    return {parameter for child in method.added for parameter in child.parameters()}
 
 
 def _logits(model: nn.Module) -> Tensor:
@@ -103,6 +104,6 @@ FAULTS = {
     "awake when the model is to answer",
     _padding_counts: "Ask a short sentence alone, and again in a batch with a longer one: the answers differ. Which of "
     "the p + t columns of the mask belong to the prompt?",
-    _half_learns: "Train some steps and compare each prompt with its start: half of its numbers have not moved. What "
-    "do they need to learn?",
+    _not_everywhere: "Count: 8 positions in each of 4 layers of width 128 make 8,192 parameters beside the task head. "
+    "How many are there? In which layers?",
 }
