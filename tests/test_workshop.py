@@ -10,7 +10,11 @@ from nbclient import NotebookClient
 from peft_edu.lab.exercises.check import EXERCISES
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
-LESSONS = ["06_p_tuning_v2", "07_lora"]  # those that are parted into core and further
+LESSONS = [
+    "01_full_fine_tuning_and_freezing",
+    "06_p_tuning_v2",
+    "07_lora",
+]  # those that are parted into core and further
 CHECKED = re.compile(r'^(\w+) = check\("([\w.]+)", \1\)$', re.MULTILINE)
 
 
