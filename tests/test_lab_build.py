@@ -8,7 +8,7 @@ from families import batch, tiny
 
 from peft_edu import LoRA, PrefixTuning, PromptTuning, attached, count, load, save, trainable
 from peft_edu.anatomy import linear_maps
-from peft_edu.lab import BuildCard
+from peft_edu.lab import BuildCard, backbone, recipe, scores, task
 from peft_edu.lab.measure.block_parts import block_parts, describe
 from peft_edu.lab.study.assembled import BEHIND, NORMS, PLACES, PREFIX, PROMPT, Assembled
 from peft_edu.lab.widgets.block_view import BLOCK, FIGURE
@@ -112,3 +112,16 @@ def test_a_training_without_a_score_is_told():
     shown.trainer.start.click()
     shown.trainer.thread.join(10)
     assert "train gave &#x27;done&#x27;, but must give a score" in shown.trainer.status.value and not shown.own
+
+
+def test_the_card_of_a_study_stands_beside_its_stored_runs():
+    shown = BuildCard.on("reviews", ["full", "LoRA r=4"], steps=2)
+    data = task("reviews")
+    for row, (numbers, seeds) in shown.runs.items():
+        model = replace(recipe("reviews", row).method).attach(backbone("tiny-bert", **data.head)[0])
+        assert numbers == count(model).trainable and seeds == scores("reviews", [row], "validation")[row]
+    shown.click("value")
+    shown.trainer.start.click()
+    shown.trainer.thread.join(60)
+    (ring,) = shown.own
+    assert ring.name == "value (4)" and 0 <= ring.score <= 100

@@ -154,7 +154,7 @@ class Card:
         self.shown.locator(".widget-inline-hbox").filter(has_text=box).locator("select").select_option(option)
 
     def press(self, button):
-        self.shown.get_by_role("button", name=button).click()
+        self.shown.get_by_role("button", name=button, exact=True).click()
 
     def wait_for(self, text, seconds=60):
         expect(self.shown).to_contain_text(text, timeout=seconds * 1000)

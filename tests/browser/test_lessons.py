@@ -85,6 +85,13 @@ def test_start_here(open_lesson):
     with dial.changing("text", "figure"):
         dial.move("how much of the update", "Home")
     dial.wait_for("Without the update")
+    build = lesson.card("Build a method")
+    for place, words in (("query", "query (LoRA beside it)"), ("keys and values", "(a prefix in every layer)")):
+        build.shown.get_by_role("button", name=f"{place}: ").press("Enter")
+        build.wait_for(words)
+    build.screenshot("00_build")
+    build.train_and_stop("00_built")
+    build.wait_for("ring 1")
     lesson.no_errors()
     guess.screenshot("00_guess")
     dial.screenshot("00_dial")

@@ -1,9 +1,9 @@
 """Build a method: click on places in the picture of a block, see what that costs, train it, compare."""
 
 import html
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 
 import ipywidgets as widgets
@@ -17,7 +17,12 @@ from peft_edu.lab.figures import built
 from peft_edu.lab.figures.built import Attempt
 from peft_edu.lab.figures.seeds import Seeds, checked_scores
 from peft_edu.lab.measure.cost import backward_cost, readable, training_memory
+from peft_edu.lab.models.backbones import backbone
 from peft_edu.lab.study.assembled import BEHIND, MAPS, NORMS, PLACES, PREFIX, PROMPT, Assembled
+from peft_edu.lab.study.recipe import Recipe
+from peft_edu.lab.study.results import scores
+from peft_edu.lab.study.run import finetune, problem_of, recipe
+from peft_edu.lab.tasks.task import task
 from peft_edu.lab.widgets.block_view import FIGURE, BlockView, ClickableBlock
 from peft_edu.lab.widgets.card import Card
 from peft_edu.lab.widgets.controls import html_table, needs_function, plural
@@ -83,6 +88,25 @@ class BuildCard(Card):
         }
         trainer = TrainButton(self._train, lambda: steps, lambda: self._built().name, self._trained)
         super().__init__("Build a method: click on the places where it is to act", controls, trainer)
+
+    @classmethod
+    def on(cls, study: str, rows: Iterable[str], steps: int = 100) -> "BuildCard":
+        """The card on a study's problem, beside stored rows of it; all scores are those on validation."""
+        made = {row: recipe(study, row) for row in rows}
+        problem = problem_of(study, next(iter(made.values())))
+        data = task(problem.task)
+
+        def fresh() -> tuple:
+            return backbone(problem.backbone, **data.head)
+
+        def train(method: Assembled, lr: float, on_step: OnStep) -> float:
+            return 100 * finetune(study, Recipe(method, steps=steps, lr=lr), on_step=on_step).score("validation")
+
+        numbers = {row: count(replace(each.method).attach(fresh()[0])).trainable for row, each in made.items()}
+        runs = {row: (numbers[row], seeds) for row, seeds in scores(study, made, "validation").items()}
+        model, tokenizer = fresh()
+        batch = next(iter(data.batches(tokenizer, "train", size=4)))
+        return cls(model, batch, train, runs, f"{data.metric} on {study} (validation), %", steps)
 
     def block_view(self) -> BlockView:
         return ClickableBlock(self.attached, self.image, self.does, self.click)
