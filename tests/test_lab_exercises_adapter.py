@@ -1,7 +1,7 @@
 """What a learner builds in lesson 02: any right solution passes, whatever its style, and a misconception is named."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import pytest
@@ -11,8 +11,9 @@ from hypothesis import strategies as some
 from torch import nn
 from torch.nn import functional as F
 
-from peft_edu import Adapter, count, load, save
+from peft_edu import Adapter, BitFit, count, load, save
 from peft_edu.anatomy import blocks, norms, sublayer_outputs
+from peft_edu.lab import recipe
 from peft_edu.lab.exercises.adapter import moved_share, switch_off, trained_norms
 from peft_edu.lab.exercises.adapter_method import MyBottleneck, through_my_adapter
 from peft_edu.lab.exercises.check import EXERCISES, check, checked
@@ -393,3 +394,85 @@ def test_other_ways_to_switch_off_pass():
 def test_a_misconception_of_the_trained_norms_is_named(f, message):
     feedback = checked("adapter.norms", f)
     assert not feedback and message in repr(feedback), feedback
+
+
+FAULTS = {
+    "start": "What do the maps start from",
+    "double": "x itself must come out, once",
+    "shared": "Which place has one of its own",
+}
+
+
+def hunted(*faults, style="named"):
+    """The cell of the hunt, with these of its faults."""
+
+    class Hunted(nn.Module):
+        def __init__(self, width, bottleneck):
+            super().__init__()
+            self.down, self.up = nn.Linear(width, bottleneck, **FLOAT64), nn.Linear(bottleneck, width, **FLOAT64)
+            if "start" not in faults:
+                nn.init.normal_(self.down.weight, std=1e-3), nn.init.zeros_(self.up.weight)
+                nn.init.zeros_(self.down.bias), nn.init.zeros_(self.up.bias)
+
+        def forward(self, x):
+            added = self.up(F.gelu(self.down(x)))
+            return added if style == "around outside" else x + added
+
+    def through_hunted(module, inputs, output):
+        again = ("double" in faults) + (style == "around outside")
+        return again * output + module.hunted(output)
+
+    @dataclass
+    class HuntedAdapter(Method):
+        bottleneck: int = 16
+
+        def insert(self, model):
+            adapter = Hunted(model.config.hidden_size, self.bottleneck)
+            for block in blocks(model):
+                for place in sublayer_outputs(model, block):
+                    if "shared" not in faults:
+                        adapter = Hunted(model.config.hidden_size, self.bottleneck)
+                    self.add(place, "hunted", adapter)
+                    self.hook(place.register_forward_hook(through_hunted))
+
+    return HuntedAdapter
+
+
+@settings(several, max_examples=8)
+@given(some.sets(some.sampled_from(list(FAULTS))), some.sampled_from(["named", "around outside"]))
+def test_the_hunt_counts_the_faults_that_are_left(faults, style):
+    feedback = checked("adapter.hunt", hunted(*faults, style=style))
+    assert bool(feedback) == (not faults), feedback
+    if faults:
+        assert re.search(rf"{len(faults)} faults? (is|are) still in", repr(feedback)), feedback
+
+
+@pytest.mark.parametrize("fault, message", FAULTS.items())
+def test_each_fault_of_the_hunt_alone_is_named(fault, message):
+    feedback = checked("adapter.hunt", hunted(fault))
+    assert not feedback and "Not yet: 1 fault is still in." in repr(feedback) and message in repr(feedback)
+
+
+SMALL = {"method": Adapter(1, placement="pfeiffer", norms=False), "steps": 2}
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"method": Adapter(1)}, "5,384 parameters are trained beside the task head, 2,304 of them in LayerNorms"),
+        (
+            {"method": Adapter(1, norms=False)},
+            "3,080 parameters are trained beside the task head, and 1,600 are allowed",
+        ),
+        ({"method": BitFit()}, "this task is about Adapter"),
+        ({"steps": 151}, "151 steps are more than the 150"),
+        ({}, "% on validation, and 90% are asked for"),
+    ],
+)
+def test_the_open_task_says_what_is_missing(change, message, capsys):
+    feedback = checked("adapter.smallest", lambda: replace(recipe("reviews", "adapter m=1"), **SMALL | change))
+    assert not feedback and message in repr(feedback)
+
+
+def test_the_open_task_asks_for_a_recipe():
+    assert "expected a Recipe, got Adapter" in repr(checked("adapter.smallest", lambda: Adapter(1)))

@@ -12,6 +12,7 @@ from peft_edu.lab.exercises.check import EXERCISES
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 LESSONS = [
     "01_full_fine_tuning_and_freezing",
+    "02_adapters",
     "06_p_tuning_v2",
     "07_lora",
 ]  # those that are parted into core and further

@@ -2,7 +2,9 @@
 
 from . import (  # noqa: F401
     adapter,
+    adapter_hunt,
     adapter_method,
+    adapter_open,
     answers,
     choosing,
     choosing_method,

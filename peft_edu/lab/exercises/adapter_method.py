@@ -144,6 +144,8 @@ def _expect_bottleneck(adapter: nn.Module, matrices: list[Tensor], biases: list[
             "this is SiLU: the adapter of this lesson has GELU between its maps": x + silu(inner) @ V.T + b_up,
             "this is GELU's tanh approximation (GPT-2's): the adapter of this lesson has GELU itself": x + tanh,
             "GELU comes after W_up here: it belongs between the two maps": x + gelu(inner @ V.T + b_up),
+            "b_up is left out": x + gelu(inner) @ V.T,
+            "b_down is left out": x + gelu(x @ W.T) @ V.T + b_up,
             "GELU is put on the sum: x goes around it as it is": gelu(x + inner @ V.T + b_up),
             "x goes through GELU as well: it is added as it is": gelu(x) + added,
         }

@@ -10,9 +10,10 @@ product = "Two small maps are multiplied: what is added is of the order of the d
 HINTS["From which standard deviation on is the model worse than one that knows nothing?"] = dict.fromkeys(
     ("0.001", "0.01", "0.1"), product
 )
-HINTS["How many points of accuracy lie between the best bottleneck and the worst?"] = {
-    "too high": "Bottleneck 1 is still eight adapters, and the LayerNorms beside them.",
-    "too low": "Seeds alone move the means by that much.",
+HINTS["What does each bottleneck reach on reviews, the mean of five seeds?"] = {
+    "too low": "Bottleneck 1 is still eight adapters, and the LayerNorms beside them.",
+    "too high": "Some sentences stay hard for a model of four blocks.",
+    "right": "What could have made it flat? Say it in the box below.",
 }
 HINTS["With trained head and LayerNorms, but without adapters: what accuracy is left, in per cent?"] = {
     "too low": "The LayerNorms were trained along, and stay.",
