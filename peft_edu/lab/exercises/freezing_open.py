@@ -1,4 +1,8 @@
-"""Lesson 01, the open task: the fewest parameters of the model itself that still do reviews. MEASURED"""
+"""Lesson 01, the open task: the fewest parameters of the model itself that still do reviews.
+
+Measured with seed 0 and 150 steps, on validation: the weights of the nine LayerNorms (1,152 parameters) reach 93.0% at a
+learning rate of 0.03. At 0.01 their biases reach 86.5%, and the biases of the two output maps (1,024) 87.7%.
+"""
 
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
@@ -27,7 +31,7 @@ METHODS.pop("Parts")  # the lesson has one of its own
 
 
 def fewest():
-    return replace(recipe("reviews", "BitFit"), method=Parts(("*LayerNorm.bias",)), lr=0.01, steps=150)
+    return replace(recipe("reviews", "BitFit"), method=Parts(("*LayerNorm.weight",)), lr=0.03, steps=150)
 
 
 @exercise(
@@ -37,7 +41,7 @@ def fewest():
     hints=(
         "`for name, p in model.named_parameters(): print(name, p.numel())` shows what there is.",
         "A bias or a LayerNorm has 128 parameters, the first bias of a feed-forward 512. There are four blocks.",
-        "Few parameters want large steps: begin with 0.01, and look at the loss.",
+        "Few parameters want large steps: try 0.01 to 0.05, and look at the loss.",
     ),
 )
 def _fewest(f) -> None:
