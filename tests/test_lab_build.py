@@ -11,8 +11,8 @@ from peft_edu.anatomy import linear_maps
 from peft_edu.lab import BuildCard, backbone, recipe, scores, task
 from peft_edu.lab.measure.block_parts import block_parts, describe
 from peft_edu.lab.study.assembled import BEHIND, NORMS, PLACES, PREFIX, PROMPT, Assembled
-from peft_edu.lab.widgets.block_view import BLOCK, FIGURE
 from peft_edu.lab.widgets.build import DOES
+from peft_edu.lab.widgets.views import BLOCK, FIGURE
 
 RUNS = {"full": (1000, [90.0, 95.0]), "LoRA r=4": (100, [93.0, 94.0])}
 ALONE = {("query", "value"): LoRA(3, alpha=6), (PREFIX,): PrefixTuning(3, hidden=0), (PROMPT,): PromptTuning(3)}

@@ -38,8 +38,8 @@ from peft_edu.lab import (
 from peft_edu.lab.figures import display, model_map
 from peft_edu.lab.measure.block_parts import block_parts, describe
 from peft_edu.lab.measure.cost import readable, training_memory
-from peft_edu.lab.widgets.block_view import BLOCK, FIGURE
 from peft_edu.lab.widgets.sliders import Size
+from peft_edu.lab.widgets.views import BLOCK, FIGURE, LOSS
 
 
 def endless(on_step):
@@ -104,7 +104,9 @@ def test_the_learner_s_own_run_enters_the_picture():
     card.trainer.start.click()
     card.trainer.thread.join(10)
     assert card.own == {8: 78.0} and "<b>accuracy: 78.0</b>" in card.trainer.status.value
-    assert card.image.value != before and card.trainer.image.layout.display is None
+    assert card.image.value != before and card.image.layout.display is None  # the ring is seen, where the loss was
+    card.views.show(LOSS)
+    assert card.trainer.image.layout.display is None and card.image.layout.display == "none"
     (ring,) = [line for line in card.figure().axes[0].lines if line.get_markersize() == 9]
     assert ring.get_ydata()[0] == pytest.approx(110 + 155 * (78 - 50) / 50)  # the axis goes from 50 to 100
 
@@ -195,7 +197,7 @@ def test_each_move_is_measured_and_drawn_once(monkeypatch):
     card.controls["slider"].value = 1
     assert done == ["measure", "words", "draw"]
     card.controls["box"].value = 3
-    assert done == 2 * ["measure", "draw", "words"]
+    assert done == 2 * ["measure", "words", "draw"]
     str(card), card.figure()
     assert done.count("measure") == 2
 
@@ -216,7 +218,7 @@ def test_the_room_of_the_picture_is_kept(ranks):
 
 def test_a_card_shows_itself_and_stands_as_text_where_no_widget_lives(ranks, monkeypatch):
     shown = []
-    monkeypatch.setattr(display, "display", lambda bundle, **rest: shown.append(bundle))
+    monkeypatch.setattr(display, "display", lambda bundle, **rest: "text/plain" in bundle and shown.append(bundle))
     ranks._ipython_display_()
     assert shown[0]["text/plain"].startswith("Rank 8: B is 32 by 8 and A 8 by 32")
     assert "application/vnd.jupyter.widget-view+json" in shown[0]

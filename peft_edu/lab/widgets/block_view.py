@@ -1,4 +1,4 @@
-"""A card's second view: the block of the attached model, as the controls have it now; also one to click on."""
+"""In a card: the block of the attached model, as the controls have it now; also one to click on."""
 
 from collections.abc import Callable, Collection, Hashable, Mapping
 
@@ -12,39 +12,29 @@ from peft_edu.lab.figures.pen import Place
 from peft_edu.lab.measure.block_parts import block_parts, describe
 from peft_edu.storage.checkpoint import count
 
-FIGURE, BLOCK = "the figure", "the block"
-
 
 class BlockView:
-    """Two buttons, of which the second shows `attached(state)` as the picture of a block, in the figure's place."""
+    """The picture of a block of `attached(state)`, the model that the controls ask for."""
 
-    def __init__(self, attached: Callable[[Hashable], PreTrainedModel], figure: widgets.Widget, first: str = FIGURE):
-        self.attached, self.figure = attached, figure
-        self.toggle = widgets.ToggleButtons(options=(FIGURE, BLOCK), value=first, layout={"width": "auto"})
-        self.toggle.style.button_width = "84px"
-        self.svg = widgets.HTML()
-        self.picture = widgets.Box([self.svg], layout={"display": "none"})
+    def __init__(self, attached: Callable[[Hashable], PreTrainedModel]):
+        self.attached, self.svg = attached, widgets.HTML()
+        self.picture: widgets.Box = widgets.Box([self.svg])
         self._drawn: dict[Hashable, tuple[str, list[Place]]] = {}
 
-    @property
-    def shown(self) -> bool:
-        return self.toggle.value == BLOCK
-
     def update(self, state: Hashable) -> None:
-        self.picture.layout.display = None if self.shown else "none"
-        self.figure.layout.display = "none" if self.shown else None
-        if not self.shown:
-            self.svg.value = ""  # hidden, it would hide the hatching of every other picture of a block on the page
-        else:
-            if state not in self._drawn:
-                model = self.attached(state)
-                parts = block_parts(model)
-                picture, places = drawn(parts, str(count(model)))
-                self._drawn[state] = picture + unseen(f"Figure: {describe(parts)}"), places
-            self.show(*self._drawn[state])
+        if state not in self._drawn:
+            model = self.attached(state)
+            parts = block_parts(model)
+            picture, places = drawn(parts, str(count(model)))
+            self._drawn[state] = picture + unseen(f"Figure: {describe(parts)}"), places
+        self.show(*self._drawn[state])
 
     def show(self, picture: str, places: list[Place]) -> None:
         self.svg.value = picture
+
+    def clear(self) -> None:
+        """Hidden, it would hide the hatching of every other picture of a block on the page."""
+        self.svg.value = ""
 
 
 class ClickableBlock(BlockView):
@@ -53,8 +43,8 @@ class ClickableBlock(BlockView):
     `does`: what a click on a place puts there, in words. `clicked(place)` is called by a click.
     """
 
-    def __init__(self, attached, figure, does: Mapping[str, str], clicked: Callable[[str], None]):
-        super().__init__(attached, figure, first=BLOCK)
+    def __init__(self, attached, does: Mapping[str, str], clicked: Callable[[str], None]):
+        super().__init__(attached)
         self.does, self.clicked = dict(does), clicked
         self.buttons: list[tuple[str, widgets.Button]] = []
         self.picture = widgets.GridBox(

@@ -23,10 +23,11 @@ from peft_edu.lab.study.recipe import Recipe
 from peft_edu.lab.study.results import scores
 from peft_edu.lab.study.run import finetune, problem_of, recipe
 from peft_edu.lab.tasks.task import task
-from peft_edu.lab.widgets.block_view import FIGURE, BlockView, ClickableBlock
+from peft_edu.lab.widgets.block_view import BlockView, ClickableBlock
 from peft_edu.lab.widgets.card import Card
 from peft_edu.lab.widgets.controls import html_table, needs_function, plural
 from peft_edu.lab.widgets.training import OnStep, TrainButton
+from peft_edu.lab.widgets.views import BLOCK, FIGURE
 from peft_edu.storage.checkpoint import Count
 
 DOES = {
@@ -63,6 +64,8 @@ class BuildCard(Card):
 
     `batch`: of a few texts with labels, in which operations are counted.
     """
+
+    first_view = BLOCK
 
     def __init__(
         self,
@@ -109,7 +112,7 @@ class BuildCard(Card):
         return cls(model, batch, train, runs, f"{data.metric} on {study} (validation), %", steps)
 
     def block_view(self) -> BlockView:
-        return ClickableBlock(self.attached, self.image, self.does, self.click)
+        return ClickableBlock(self.attached, self.does, self.click)
 
     def click(self, place: str) -> None:
         """Put what belongs to a place there, or take it away again."""
@@ -159,5 +162,5 @@ class BuildCard(Card):
 
     def _trained(self) -> None:
         self._drawn.clear()
-        self.controls["show"].value = FIGURE
+        self.views.show(FIGURE)
         self.update()

@@ -17,6 +17,7 @@ from peft_edu.lab.widgets.block_view import BlockView
 from peft_edu.lab.widgets.controls import as_error, reserved_image
 from peft_edu.lab.widgets.guess import Guess
 from peft_edu.lab.widgets.training import OnStep, TrainButton
+from peft_edu.lab.widgets.views import BLOCK, FIGURE, LOSS, Views
 
 WIDTH = "790px"  # of every card: a figure and its frame
 
@@ -35,6 +36,7 @@ class Card:
 
     inches = style.HEIGHT  # of the figure, whatever it shows
     attached: Callable[[Hashable], PreTrainedModel] | None = None
+    first_view = FIGURE
 
     def __init__(
         self,
@@ -47,16 +49,22 @@ class Card:
         self.result, self.image = widgets.HTML(), self.frame()
         self._measured, self._drawn = {}, {}  # by state: each is measured and drawn once
         row = [*self.controls.values(), *(trainer.buttons if trainer else ())]
-        rest = [trainer.progress, trainer.status, trainer.image] if trainer else []
         self.block = self.block_view() if self.attached else None
+        views: dict[str, widgets.Widget] = {FIGURE: self.image}
         if self.block:
-            self.controls["show"] = self.block.toggle
-            row.append(self.block.toggle)
-            rest = [self.block.picture, *rest]
+            views[BLOCK] = self.block.picture
+        if trainer:
+            views[LOSS] = trainer.image
+            trainer.began = lambda: self.views.show(LOSS)
+        self.views = Views(views, self.first_view)
+        if len(views) > 1:
+            self.controls["show"] = self.views.toggle
+            row.append(self.views.toggle)
+        rest = [trainer.progress, trainer.status] if trainer else []
         heading = widgets.HTML(f"<b>{html.escape(str(title))}</b>")
         shown = [heading, widgets.HBox(row, layout={"flex_flow": "row wrap", "align_items": "center"}), self.result]
         layout = {"width": WIDTH, "padding": "8px", "border": "1px solid var(--jp-border-color1)"}
-        self.view = widgets.VBox([*shown, self.image, *rest], layout=layout)
+        self.view = widgets.VBox([*shown, *views.values(), *rest], layout=layout)
         self.view.add_class("peft-edu-card")
         for name, control in self.controls.items():
             control.style.description_width = "initial"
@@ -67,7 +75,7 @@ class Card:
         self.update()
 
     def block_view(self) -> BlockView:
-        return BlockView(self.attached, self.image)
+        return BlockView(self.attached)
 
     def frame(self) -> widgets.Widget:
         """What shows the figure as its value. It has its size before it has a figure."""
@@ -94,10 +102,12 @@ class Card:
             numbers = self._numbers(state)
             # An Image with a tooltip does not open in JupyterLab (ipywidgets 8.1), so its words stand in the result.
             self.result.value = self.words(numbers) + unseen(f"Figure: {self.alt(numbers)}")
-            if self.block:
-                self.block.update(state)
-            if not (self.block and self.block.shown):
+            if self.views.now == FIGURE:
                 self.image.value = self._picture(state, numbers)
+            if self.block and self.views.now == BLOCK:
+                self.block.update(state)
+            elif self.block:
+                self.block.clear()
         except Exception as error:
             self.result.value = as_error(error)
 
@@ -125,6 +135,7 @@ class TrainerCard(Card):
     def __init__(self, title: str, train: Callable[[OnStep], object], steps: int):
         super().__init__(title, {}, TrainButton(train, lambda: steps))
         self.view.children = [child for child in self.view.children if child not in (self.result, self.image)]
+        self.views.toggle.layout.display = "none"  # there is the loss alone
 
     def state(self) -> Hashable:
         return tuple((name, *losses) for name, losses in self.trainer.curves.items() if losses)

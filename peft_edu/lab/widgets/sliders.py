@@ -20,6 +20,7 @@ from peft_edu.lab.widgets.card import Card
 from peft_edu.lab.widgets.controls import html_table, needs_function, plural, slider_and_box
 from peft_edu.lab.widgets.guess import Guess
 from peft_edu.lab.widgets.training import OnStep, TrainButton
+from peft_edu.lab.widgets.views import FIGURE
 from peft_edu.method import Method
 from peft_edu.storage.checkpoint import Count
 
@@ -76,8 +77,13 @@ class SizeCard(Card):
         self.own: dict[int, float] = {}  # what the learner's own runs reached
         trained = train if train is None else self._scored(train)
         named = f"{self.name} {{}}".format
-        trainer = _trainer(trained, steps, lambda: controls["slider"].value, named, self.redraw)
+        trainer = _trainer(trained, steps, lambda: controls["slider"].value, named, self._trained)
         super().__init__(self.title, controls, trainer, after)
+
+    def _trained(self) -> None:
+        """The figure is shown again, with what training changed in it."""
+        self.views.show(FIGURE)
+        self.redraw()
 
     def _scored(self, train: Callable[[int, OnStep], object]) -> Callable[[int, OnStep], object]:
         """A training that gives a number gives a score: it is said, and enters the picture as a ring."""

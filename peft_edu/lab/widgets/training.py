@@ -45,8 +45,8 @@ class TrainButton:
         self._stopped, self._next_report = threading.Event(), 0.0
         self.start.on_click(self._start)
         self.stop.on_click(self._stop)
-        for shown in (self.progress, self.image):  # until there is a loss to see, the card is as short as it can be
-            shown.layout.display = "none"
+        self.progress.layout.display = "none"  # until there is something to see
+        self.began: Callable[[], object] = lambda: None  # what a card does when training starts
 
     def allow(self, possible: bool) -> None:
         """Whether train can be pressed, once no training runs."""
@@ -70,7 +70,8 @@ class TrainButton:
         self._stopped.clear()
         self.start.disabled, self.stop.disabled = True, False
         self.progress.max = steps
-        self.progress.layout.display = self.image.layout.display = None
+        self.progress.layout.display = None
+        self.began()
         self.thread = threading.Thread(target=self._run, args=(label,), daemon=True)
         self.thread.start()
 
