@@ -397,23 +397,16 @@ def test_a_misconception_of_the_trained_norms_is_named(f, message):
 
 
 FAULTS = {
-    "start": "What do the maps start from",
     "double": "x itself must come out, once",
     "shared": "Which place has one of its own",
+    "after": "sum and LayerNorm are done",
 }
 
 
 def hunted(*faults, style="named"):
     """The cell of the hunt, with these of its faults."""
 
-    class Hunted(nn.Module):
-        def __init__(self, width, bottleneck):
-            super().__init__()
-            self.down, self.up = nn.Linear(width, bottleneck, **FLOAT64), nn.Linear(bottleneck, width, **FLOAT64)
-            if "start" not in faults:
-                nn.init.normal_(self.down.weight, std=1e-3), nn.init.zeros_(self.up.weight)
-                nn.init.zeros_(self.down.bias), nn.init.zeros_(self.up.bias)
-
+    class Hunted(MyBottleneck):
         def forward(self, x):
             added = self.up(F.gelu(self.down(x)))
             return added if style == "around outside" else x + added
@@ -429,7 +422,12 @@ def hunted(*faults, style="named"):
         def insert(self, model):
             adapter = Hunted(model.config.hidden_size, self.bottleneck)
             for block in blocks(model):
-                for place in sublayer_outputs(model, block):
+                places = sublayer_outputs(model, block)
+                if style == "dense":
+                    places = [block.attention.output.dense, block.output.dense]
+                if "after" in faults:
+                    places = [block.attention.output, block.output]
+                for place in places:
                     if "shared" not in faults:
                         adapter = Hunted(model.config.hidden_size, self.bottleneck)
                     self.add(place, "hunted", adapter)
@@ -439,7 +437,7 @@ def hunted(*faults, style="named"):
 
 
 @settings(several, max_examples=8)
-@given(some.sets(some.sampled_from(list(FAULTS))), some.sampled_from(["named", "around outside"]))
+@given(some.sets(some.sampled_from(list(FAULTS))), some.sampled_from(["named", "around outside", "dense"]))
 def test_the_hunt_counts_the_faults_that_are_left(faults, style):
     feedback = checked("adapter.hunt", hunted(*faults, style=style))
     assert bool(feedback) == (not faults), feedback

@@ -1,4 +1,8 @@
-"""Lesson 02, the hunt: adapters that train, but badly."""
+"""Lesson 02, the hunt: adapters that train, but badly. The lesson's cell has three faults that people make, and none
+stops with an error: the hook adds the output once more, one adapter stands at all places, and it stands behind the
+residual sum and the LayerNorm. A measurement shows each of them. On `reviews` (m = 16, LayerNorms frozen, 75 steps,
+seed 0) 94% without a fault, 62, 80 and 88% with each alone in this order, 54% with all three.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from peft_edu.anatomy import blocks, sublayer_outputs
+from peft_edu.anatomy import blocks, linear_maps, sublayer_outputs
 from peft_edu.lab.exercises.adapter_method import MyBottleneck
 from peft_edu.lab.exercises.check import Misconception, NotWritten, exercise, tensors
 from peft_edu.lab.exercises.whole_method import tiny_model
@@ -38,11 +42,11 @@ METHODS.pop("HuntedAdapter")  # as MyAdapter: `check` puts on the list what the 
     reference=HuntedAdapter,
     beside=(MyBottleneck, through_hunted),
     hints=(
-        "Measure before you read. Right after attach, with nothing trained: `language_loss` (section 5), or the "
-        "logits of one batch, with the adapters and without.",
-        "How many adapters are there? Count `method.added`, and what `count` says is trained.",
-        "Set every parameter that was added to zero. Does the model then answer as it did before attach?",
-        "One fault lies in how an adapter starts, one in what comes around it, one in how many there are.",
+        "Measure before you read. Attach it, train nothing, and ask for `language_loss` (section 5), with the adapters "
+        "and without: near zero they must change nothing.",
+        "How many adapters are there? `count` says how much is trained, and section 2 how much one adapter has.",
+        "Print in the hook what an adapter reads, for one token. Is that what attention alone gives?",
+        "One fault lies in what is added to an adapter's output, one in how many there are, one in where they stand.",
     ),
 )
 def _hunt(cls) -> None:
@@ -72,11 +76,15 @@ def _has_matrices(part: nn.Module) -> bool:
     return sum(each.ndim == 2 for each in part.parameters()) == 2
 
 
+def _hooked(model: PreTrainedModel) -> list[nn.Module]:
+    return [module for module in model.modules() if module._forward_hooks]
+
+
 @torch.no_grad()
 def _seen(model: PreTrainedModel, x: Tensor) -> list[Tensor]:
-    """For each sub-layer what the rest of the model sees where the sub-layer gives x."""
+    """For each module that has a hook, what the rest of the model sees where the module gives x."""
     found = []
-    for place in (place for block in blocks(model) for place in sublayer_outputs(model, block)):
+    for place in _hooked(model):
         output = x.clone()
         for hook in place._forward_hooks.values():
             given = hook(place, (x,), output)
@@ -108,18 +116,6 @@ def _not_around(cls) -> bool:
     return any(not torch.allclose(seen, x) for seen in _seen(model, x))
 
 
-def _far_start(cls) -> bool:
-    """The maps change x a lot before anything is trained: compared with what comes out where they are zero."""
-    model, added = _attached(cls)
-    (x,) = tensors((2, 4, 8))
-    started = _seen(model, x)
-    for adapter in added:
-        for parameter in adapter.parameters():
-            nn.init.zeros_(parameter)
-    around = _seen(model, x)
-    return any((one - other).norm() > 0.01 * x.norm() for one, other in zip(started, around, strict=True))
-
-
 def _not_its_own(cls) -> bool:
     """A place without an adapter, or two that follow the numbers of one."""
     model, added = _attached(cls)
@@ -132,14 +128,21 @@ def _not_its_own(cls) -> bool:
             {i for i, (one, other) in enumerate(zip(before, after, strict=True)) if not torch.equal(one, other)}
         )
     alone = [places for places in follow if len(places) == 1]
-    return len(set().union(*alone)) < len(before)
+    return len(set().union(*alone)) < sum(len(sublayer_outputs(model, block)) for block in blocks(model))
+
+
+def _elsewhere(cls) -> bool:
+    """They stand behind something else than a sub-layer's last map, or the dropout behind that."""
+    model, _ = _attached(cls)
+    right = {place for block in blocks(model) for place in sublayer_outputs(model, block)}
+    return not set(_hooked(model)) <= right | {each.module for each in linear_maps(model, ("output", "down"))}
 
 
 FAULTS = {
     _not_around: "Attach it, set every parameter that was added to zero, and ask the model: it does not answer as "
     "before. With nothing in the bottleneck x itself must come out, once",
-    _far_start: "Attach it, train nothing, and look at the loss on old texts (section 5): it is far higher than "
-    "without. What do the maps start from?",
     _not_its_own: "Count what is trained, and compare it with eight adapters of 2 m d + m + d. Which place has one of "
     "its own?",
+    _elsewhere: "Print what an adapter reads, in the hook: the residual stream is in it, sum and LayerNorm are done. "
+    "Which modules give what a sub-layer alone says?",
 }
