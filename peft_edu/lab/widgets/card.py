@@ -63,7 +63,8 @@ class Card:
         rest = [trainer.progress, trainer.status] if trainer else []
         heading = widgets.HTML(f"<b>{html.escape(str(title))}</b>")
         shown = [heading, widgets.HBox(row, layout={"flex_flow": "row wrap", "align_items": "center"}), self.result]
-        layout = {"width": WIDTH, "padding": "8px", "border": "1px solid var(--jp-border-color1)"}
+        edge = "1px solid var(--jp-border-color1)"
+        layout = {"width": WIDTH, "max_width": "100%", "overflow": "auto", "padding": "8px", "border": edge}
         self.view = widgets.VBox([*shown, *views.values(), *rest], layout=layout)
         self.view.add_class("peft-edu-card")
         for name, control in self.controls.items():

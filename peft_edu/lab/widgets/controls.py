@@ -60,6 +60,6 @@ def plural(n: int, noun: str) -> str:
 
 
 def reserved_image(inches: float = style.HEIGHT) -> widgets.Image:
-    """It has its size before it has a picture, so that nothing jumps."""
-    width, height = style.WIDTH * style.DPI, inches * style.DPI
-    return widgets.Image(format="png", layout=widgets.Layout(width=f"{width:.0f}px", height=f"{height:.0f}px"))
+    """It has its size before it has a picture, so that nothing jumps; on a narrow page it shrinks as a whole."""
+    width, height = f"{style.WIDTH * style.DPI:.0f}px", f"{inches * style.DPI:.0f}px"
+    return widgets.Image(format="png", layout=widgets.Layout(width=width, height=height, object_fit="contain"))

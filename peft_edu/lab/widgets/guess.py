@@ -48,14 +48,15 @@ class Guess:
         self.late = False  # whether the measurement was seen before this guess
         self._hint: Mapping[str, str] = {}
         self._waiting: list[Callable[[], None]] = []
-        small = widgets.Layout(width="80px")
+        small = widgets.Layout(width="80px", flex="0 0 auto")
         self.button = widgets.Button(description="commit", tooltip="Commit this guess", layout=small)
         self.skip = widgets.Button(description="skip", tooltip="Go on without a guess", layout=small)
         self.note, self.compared = widgets.HTML(), widgets.HTML()
         self.button.on_click(lambda _: self.commit(self.given()))
         self.skip.on_click(lambda _: self._skip())
         heading = widgets.HTML(f"<b>Predict.</b> {html.escape(question)}")
-        self.view = widgets.VBox([heading, *above, widgets.HBox([*beside, self.button, self.skip]), self.note])
+        row = widgets.HBox([*beside, self.button, self.skip], layout=widgets.Layout(flex_flow="row wrap"))
+        self.view = widgets.VBox([heading, *above, row, self.note])
         self._remember()
 
     def _remember(self) -> None:
