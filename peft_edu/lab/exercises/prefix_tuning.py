@@ -73,11 +73,12 @@ def _prefix_share(f) -> None:
         "the scores are not divided by the square root of w": shares(torch.cat([prefix_k, k]), 1)[:, :2].sum(-1),
         "the scores are divided by w, not by its square root": shares(torch.cat([prefix_k, k]), 0.25)[:, :2].sum(-1),
         "the first p of the shares belong to the text here: the prefix comes in front": right[:, [2, 3]].sum(-1),
-        "this sums over the queries: each query has a share of its own, sum over the keys": right[:, :2].sum(0),
     }
     result = untouched(f, inputs)
     if isinstance(result, torch.Tensor) and result.shape == (3, 2):
         raise Misconception("these are the shares of the virtual tokens one by one: sum over them")
+    if isinstance(result, torch.Tensor) and result.shape == (2,):
+        raise Misconception("this is a sum over the queries: each query has a share of its own, sum over the keys")
     same(result, ours.sum(-1), wrong)
 
 

@@ -17,8 +17,8 @@ IDS = torch.tensor([[3, 4, 5, 6], [7, 8, 1, 2]])
 def tiny_model(kind: str) -> PreTrainedModel:
     """A random model with separate query and value maps, of three blocks, in float64."""
     sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 3, "num_attention_heads": 2}
-    few = {"num_key_value_heads": 1} if kind == "llama" else {}
-    config = AutoConfig.for_model(kind, vocab_size=9, num_labels=2, pad_token_id=0, **sizes, **few)
+    own = {"llama": {"num_key_value_heads": 1}, "gpt2": {"bos_token_id": 1, "eos_token_id": 1}}.get(kind, {})
+    config = AutoConfig.for_model(kind, vocab_size=9, num_labels=2, pad_token_id=0, **sizes, **own)
     torch.manual_seed(0)
     return AutoModelForSequenceClassification.from_config(config, attn_implementation="eager").double().eval()
 
