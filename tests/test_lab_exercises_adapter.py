@@ -399,7 +399,7 @@ def test_a_misconception_of_the_trained_norms_is_named(f, message):
 FAULTS = {
     "double": "x itself must come out, once",
     "shared": "Which place has one of its own",
-    "after": "sum and LayerNorm are done",
+    "start": "Which deviation do the maps start with",
 }
 
 
@@ -407,6 +407,9 @@ def hunted(*faults, style="named"):
     """The cell of the hunt, with these of its faults."""
 
     class Hunted(MyBottleneck):
+        def __init__(self, width, bottleneck):
+            super().__init__(width, bottleneck, 1.0 if "start" in faults else 1e-3)
+
         def forward(self, x):
             added = self.up(F.gelu(self.down(x)))
             return added if style == "around outside" else x + added
@@ -425,8 +428,6 @@ def hunted(*faults, style="named"):
                 places = sublayer_outputs(model, block)
                 if style == "dense":
                     places = [block.attention.output.dense, block.output.dense]
-                if "after" in faults:
-                    places = [block.attention.output, block.output]
                 for place in places:
                     if "shared" not in faults:
                         adapter = Hunted(model.config.hidden_size, self.bottleneck)

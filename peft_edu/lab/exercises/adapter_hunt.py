@@ -1,7 +1,7 @@
 """Lesson 02, the hunt: adapters that train, but badly. The lesson's cell has three faults that people make, and none
-stops with an error: the hook adds the output once more, one adapter stands at all places, and it stands behind the
-residual sum and the LayerNorm. A measurement shows each of them. On `reviews` (m = 16, LayerNorms frozen, 75 steps,
-seed 0) 94% without a fault, 62, 80 and 88% with each alone in this order, 54% with all three.
+stops with an error: the maps start with a deviation of 1, the hook adds the output once more, and one adapter stands at
+all places. A measurement shows each of them. Accuracy on `reviews` (m = 16, LayerNorms frozen, 75 steps; seeds 0 and 1):
+94 and 96% without a fault; each alone, in this order, 53 and 50, 62 and 73, 80 and 73%; all three 52 and 50%.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from peft_edu.anatomy import blocks, linear_maps, sublayer_outputs
+from peft_edu.anatomy import blocks, sublayer_outputs
 from peft_edu.lab.exercises.adapter_method import MyBottleneck
 from peft_edu.lab.exercises.check import Misconception, NotWritten, exercise, tensors
 from peft_edu.lab.exercises.whole_method import tiny_model
@@ -45,8 +45,8 @@ METHODS.pop("HuntedAdapter")  # as MyAdapter: `check` puts on the list what the 
         "Measure before you read. Attach it, train nothing, and ask for `language_loss` (section 5), with the adapters "
         "and without: near zero they must change nothing.",
         "How many adapters are there? `count` says how much is trained, and section 2 how much one adapter has.",
-        "Print in the hook what an adapter reads, for one token. Is that what attention alone gives?",
-        "One fault lies in what is added to an adapter's output, one in how many there are, one in where they stand.",
+        "Set every parameter of an adapter to zero. What comes out of the hook for an x?",
+        "One fault lies in how the maps start, one in what is added to an adapter's output, one in how many there are.",
     ),
 )
 def _hunt(cls) -> None:
@@ -131,11 +131,16 @@ def _not_its_own(cls) -> bool:
     return len(set().union(*alone)) < sum(len(sublayer_outputs(model, block)) for block in blocks(model))
 
 
-def _elsewhere(cls) -> bool:
-    """They stand behind something else than a sub-layer's last map, or the dropout behind that."""
-    model, _ = _attached(cls)
-    right = {place for block in blocks(model) for place in sublayer_outputs(model, block)}
-    return not set(_hooked(model)) <= right | {each.module for each in linear_maps(model, ("output", "down"))}
+def _far_start(cls) -> bool:
+    """The maps change x a lot before anything is trained: compared with what comes out where they are zero."""
+    model, added = _attached(cls)
+    (x,) = tensors((2, 4, 8))
+    started = _seen(model, x)
+    for adapter in added:
+        for parameter in adapter.parameters():
+            nn.init.zeros_(parameter)
+    around = _seen(model, x)
+    return any((one - other).norm() > x.norm() for one, other in zip(started, around, strict=True))
 
 
 FAULTS = {
@@ -143,6 +148,6 @@ FAULTS = {
     "before. With nothing in the bottleneck x itself must come out, once",
     _not_its_own: "Count what is trained, and compare it with eight adapters of 2 m d + m + d. Which place has one of "
     "its own?",
-    _elsewhere: "Print what an adapter reads, in the hook: the residual stream is in it, sum and LayerNorm are done. "
-    "Which modules give what a sub-layer alone says?",
+    _far_start: "Attach it, train nothing, and ask for the loss on old texts (section 5): it is far higher than "
+    "without. Which deviation do the maps start with?",
 }
