@@ -23,7 +23,7 @@ def short_prefix():
         "`replace(recipe(...), method=PrefixTuning(length, hidden=0), words=..., lr=..., steps=...)`",
         "A prefix of length 3 starts from the first three tokens of `words`. Which words would come right before a "
         "sentence that is to be written?",
-        "A short prefix wants a high learning rate: section 17 shows those that did best.",
+        "A short prefix wants a high learning rate: section 16 shows those that did best.",
     ),
 )
 def _shortest(f) -> None:
