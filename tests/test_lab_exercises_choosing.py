@@ -76,7 +76,7 @@ def test_the_rates_that_serve_may_come_in_any_order(kind):
         (lambda s, p: list(s), "nothing is left out"),
         (lambda s, p: len(serving(s, p)), "the lesson counts them with len"),
         (lambda s, p: serving(s, 5), "not for 4.75"),
-        (lambda s, p: [r for r in s if s[r] >= max(s.values()) * (1 - p / 100)], "expected|not for 4.75"),
+        (lambda s, p: [r for r in s if s[r] >= max(s.values()) * (1 - p / 100)], "0.003 is left out"),
         (lambda s, p: print(end=""), "is there a return"),
     ],
 )
