@@ -79,6 +79,7 @@ ROWS: dict[str, dict[str, Row]] = {
         **{f"shallow p={p}": Row(PromptTuning(p), head_lr=HEAD, words=JUDGED) for p in (16, 64)},
         **{f"shallow p={p}, common words": Row(PromptTuning(p), head_lr=HEAD) for p in (16, 64)},
         **{f"LoRA r={r}": Row(lora(r), head_lr=HEAD) for r in (1, 4, 16)},
+        **{f"adapter m={m}": Row(Adapter(m), head_lr=HEAD) for m in (1, 16)},
     },
 }
 

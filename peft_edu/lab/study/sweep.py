@@ -29,7 +29,7 @@ from peft_edu.lab.study.run import Run, finetune, problem_of
 SEEDS = (0, 1, 2, 3, 4)  # the first three, but all of them for a row on which a lesson's title rests:
 TITLED = {
     "reviews": [row for row in ROWS["reviews"] if row != "from scratch"],
-    "aspects": ["LoRA r=1", "LoRA r=4", "LoRA r=16"],
+    "aspects": ["LoRA r=1", "LoRA r=4", "LoRA r=16", "adapter m=1", "adapter m=16"],
 }
 FINALISTS = {"deep": 1, "aspects": 1}  # how many of a row get the other seeds, if not 2
 QUICK = re.compile(r"w(64|80|128)-seed\d (full|p=20|p=100)$")  # on the larger rungs these arrive within 100 steps
@@ -82,6 +82,7 @@ GRIDS = {  # for a row, or for all rows of a method: its rates, and its steps, i
         "HeadOnly": ((1e-2, 3e-2), (300,)),
         "FullFineTuning": ((5e-4, 1e-3), ()),
         "LoRA": ((3e-3,), ()),  # what `methods` chose of three for r=8
+        "Adapter": ((1e-3,), ()),  # and for m=16
         "PTuningV2": ((0.1,), (1200,)),
         "PromptTuning": ((3e-2, 0.1), (1200,)),
     },
