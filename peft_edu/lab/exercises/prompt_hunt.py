@@ -1,7 +1,7 @@
 """Lesson 04, the hunt: prompt tuning that trains, but badly. The lesson's cell has three faults that people make, and
 none stops with an error: a view that deals the virtual tokens out among the rows of a batch, a mask that grows at the
-wrong end, and a start that is sqrt(d) times too long. A measurement shows each of them. Right answers of tiny-gpt2 after
-100 steps, seed 1: 98% without a fault; 18%, 45% and 0% with one of them, in this order; 0% with all three.
+wrong end, and a start that is sqrt(d) times too long. A measurement shows each of them. Right answers of tiny-gpt2
+after 100 steps, seed 1: 98% without a fault; 18%, 45% and 0% with one of them, in this order; 0% with all three.
 """
 
 from dataclasses import dataclass
