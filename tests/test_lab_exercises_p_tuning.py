@@ -14,7 +14,6 @@ from peft_edu import LoRA, PTuning, count, load, save
 from peft_edu.lab import ask_people, backbone, recipe, task
 from peft_edu.lab.exercises.check import EXERCISES, check, checked
 from peft_edu.lab.exercises.p_tuning import encoder_count, put_in
-from peft_edu.lab.exercises.p_tuning_hunt import Hunted
 from peft_edu.lab.exercises.p_tuning_method import (
     PSEUDO_TEXTS,
     SHORT,
@@ -451,22 +450,31 @@ def test_another_way_to_keep_passes():
     assert checked("p_tuning.kept", AsTable)
 
 
-FAULTS = {"drawn": "the logits differ", "first": "the same vector", "one text": "alone, and as the last one of a batch"}
+FAULTS = {"drawn": "the logits differ", "first": "the same vector", "places": "a word of the name is gone"}
 
 
 def hunted(*faults):
     """The cells of the hunt, with these of their faults."""
 
-    class Mine(Hunted):
+    class Mine(PromptEncoder):
+        def __init__(self, template, d):
+            pieces = ["[CLS]", *template.split()]
+            self.places = [place for place, piece in enumerate(pieces) if piece == "[P]"]
+            super().__init__(len(self.places), d)
+
         def forward(self):
-            x = torch.randn_like(self.start) if "drawn" in faults else self.start
-            return self.mlp(self.lstm(x)[0])
+            return self.mlp(self.lstm(nn.init.normal_(self.start) if "drawn" in faults else self.start)[0])
+
+        def set_aside(self, table, inputs):
+            self.ids = inputs[0]
+            return (inputs[0].clamp(min=0),)
 
         def put(self, table, inputs, output):
-            made, output = self(), output.clone()
-            for b, text in enumerate(self.ids[:1] if "one text" in faults else self.ids):
-                for place in (text < 0).nonzero().flatten():
-                    output[b, place] = made[0 if "first" in faults else -1 - text[place]]
+            output, made = output.clone(), self()
+            for b, text in enumerate(self.ids):
+                places = self.places if "places" in faults else (text < 0).nonzero().flatten().tolist()
+                for n, place in enumerate(places):
+                    output[b, place] = made[0 if "first" in faults else n]
             return output
 
     @dataclass
@@ -476,7 +484,7 @@ def hunted(*faults):
 
         def insert(self, model):
             table = model.get_input_embeddings()
-            mine = Mine(self.template.count("[P]"), table.embedding_dim)
+            mine = Mine(self.template, table.embedding_dim)
             self.add(table, "hunted", mine)
             self.hook(table.register_forward_pre_hook(mine.set_aside))
             self.hook(table.register_forward_hook(mine.put))
@@ -504,7 +512,7 @@ FEW = {"method": PTuning("{subject} [P] [MASK]", encoder="none"), "steps": 1}
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"method": PTuning("[P] [P] {subject} [P] [P] [MASK]")}, "has 4 pseudo tokens"),
+        ({"method": PTuning("[P] [P] {subject} [P] [P] [MASK]")}, "has 4 pseudo tokens, and 2 are allowed"),
         ({"method": PTuning("{subject} [P] in [MASK]")}, "the template has words, in"),
         ({"method": PTuning("{subject} [P]")}, "needs {subject} and .MASK."),
         ({"method": PTuning("{subject} [P] [MASK]", joint=True)}, "here it stays frozen"),

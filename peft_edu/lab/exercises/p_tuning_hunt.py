@@ -1,6 +1,8 @@
-"""Lesson 05, the hunt: P-tuning that trains, but badly. The lesson's cells have three faults that people make, and none
-stops with an error: the encoder reads noise that is drawn anew at every call, all pseudo tokens get the first one's
-embedding, and they are put into the first text of a batch alone. MEASURED
+"""Lesson 05, the hunt: P-tuning that trains, but badly. The lesson's cells have three faults that people make.
+
+None stops with an error: the encoder's input is drawn anew at every call; all pseudo tokens get the first one's
+embedding, for their rows are read from ids that are clamped already; and their places are counted in the template, where
+a name is one piece, not in the text, where it is two tokens. MEASURED
 """
 
 from dataclasses import dataclass
@@ -9,9 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from peft_edu.lab.exercises.check import Misconception, NotWritten, exercise
-from peft_edu.lab.exercises.p_tuning_method import PSEUDO_TEXTS, SHORT, PromptEncoder, handed_on, put_in
+from peft_edu.lab.exercises.p_tuning_method import AROUND, PromptEncoder, handed_on, put_in
 from peft_edu.lab.exercises.whole_method import tiny_model
 from peft_edu.method import METHODS, Method
+
+THREE = "[P] {subject} [P] [MASK] [P]"
+# A name of one token, and one of two: [CLS] is 2, [MASK] 4, [SEP] 3.
+SHORT_NAME, LONG_NAME = (torch.tensor([ids]) for ids in ([2, -1, 5, -2, 4, -3, 3], [2, -1, 5, 6, -2, 4, -3, 3]))
 
 
 class Hunted(PromptEncoder):
@@ -25,7 +31,7 @@ class Hunted(PromptEncoder):
 
 @dataclass
 class HuntedPTuning(Method):
-    template: str
+    template: str = AROUND
     starts_at_base = False
 
     def insert(self, model):
@@ -45,10 +51,10 @@ METHODS.pop("HuntedPTuning")  # as MyPTuning: `check` puts on the list what the 
     beside=(PromptEncoder, put_in, Hunted),
     hints=(
         "Measure before you read. Ask the trained model about the same person twice: are the logits the same?",
-        "Ask about a person alone, and as the last of a batch. Should the others matter?",
-        "`asked.ids` are the ids, and a hook on the table of embeddings hears what it hands on. Compare "
-        "the rows of two pseudo tokens in one text.",
-        "One fault lies in what the encoder reads, one in which row is put in, one in which text.",
+        "Hear what the table hands on, with one more hook on it: which rows are no word's? Are they where the ids are "
+        "below 0?",
+        "Compare the rows of two pseudo tokens in one text. Whose are they?",
+        "One fault lies in what the encoder reads, one in where places are counted, one in which ids say the row.",
     ),
 )
 def _hunt(cls) -> None:
@@ -62,7 +68,7 @@ def _hunt(cls) -> None:
 
 
 def _attached(cls) -> nn.Module:
-    model, method = tiny_model("bert"), cls(SHORT)
+    model, method = tiny_model("bert"), cls(THREE)
     method.attach(model)
     if not method.added:
         raise NotWritten("insert adds nothing. Bring the cell back as it was, and mend one fault at a time")
@@ -71,33 +77,35 @@ def _attached(cls) -> nn.Module:
 
 @torch.no_grad()
 def _read(model: nn.Module, ids: Tensor, seed: int = 0) -> Tensor:
-    """The embeddings (b, t, d) of these texts; whatever is drawn on the way is drawn from this seed."""
+    """The embeddings (t, d) of this text; whatever is drawn on the way is drawn from this seed."""
     torch.manual_seed(seed)
-    return handed_on(model, ids)
+    return handed_on(model, ids)[0]
 
 
 def _differs_each_time(cls) -> bool:
     model = _attached(cls)
-    return not torch.equal(_read(model, PSEUDO_TEXTS), _read(model, PSEUDO_TEXTS, seed=1))
+    return not torch.equal(_read(model, SHORT_NAME), _read(model, SHORT_NAME, seed=1))
 
 
 def _all_alike(cls) -> bool:
-    """The three pseudo tokens of the first text."""
-    rows = _read(_attached(cls), PSEUDO_TEXTS)[0, PSEUDO_TEXTS[0] < 0]
-    return bool(torch.allclose(rows[0], rows[1]) or torch.allclose(rows[1], rows[2]))
+    """The three pseudo tokens where their places are right in any case."""
+    first, second, third = _read(_attached(cls), SHORT_NAME)[SHORT_NAME[0] < 0]
+    return bool(torch.allclose(first, second) or torch.allclose(second, third))
 
 
-def _others_matter(cls) -> bool:
+def _other_places(cls) -> bool:
+    """A word of a longer name is written over, or a pseudo token is left as it was looked up."""
     model = _attached(cls)
-    alone = torch.cat([_read(model, text[None]) for text in PSEUDO_TEXTS])
-    return not torch.allclose(_read(model, PSEUDO_TEXTS), alone)
+    looked_up = model.get_input_embeddings().weight[LONG_NAME[0].clamp(min=0)]
+    made = (_read(model, LONG_NAME) - looked_up).abs().amax(-1) > 1e-9
+    return not torch.equal(made, LONG_NAME[0] < 0)
 
 
 FAULTS = {
-    _differs_each_time: "Ask the trained model about the same person twice: the logits differ. Something is drawn "
-    "at every call, and nothing that is drawn can be learned",
-    _all_alike: "Look at what the table hands on for two pseudo tokens of one text: the same vector. Which row of the "
-    "encoder's is whose?",
-    _others_matter: "Ask about a person alone, and as the last one of a batch: the answers differ. Which texts of a "
-    "batch get their pseudo tokens?",
+    _differs_each_time: "Ask the trained model about the same person twice: the logits differ. Something is drawn at "
+    "every call, and nothing that is drawn can be learned",
+    _all_alike: "Look at what the table hands on for two pseudo tokens of one text: the same vector. Which ids say "
+    "whose row it is, those before or those after the clamp?",
+    _other_places: "Look at what the table hands on for a name of two tokens: a word of the name is gone. Where do the "
+    "places come from, the template or the ids?",
 }

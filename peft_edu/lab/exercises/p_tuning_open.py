@@ -1,4 +1,9 @@
-"""Lesson 05, the open task: the fewest pseudo tokens that still find the birthplaces. MEASURED"""
+"""Lesson 05, the open task: the fewest pseudo tokens that still find the birthplaces.
+
+Without an encoder, at a learning rate of 0.1 and after 40 steps, in the mean of three splits: two between subject and
+gap find 100% on validation and on test; one there 100% and 89%; one before the subject and one behind it 73%, one behind
+the gap 33%.
+"""
 
 from dataclasses import replace
 
@@ -8,11 +13,11 @@ from peft_edu.lab.study.recipe import Recipe
 from peft_edu.lab.study.run import finetune, recipe
 from peft_edu.p_tuning import FIELD, MASK, PSEUDO
 
-MOST, AT_LEAST, STEPS, SPLITS = 3, 0.9, 60, 3  # pseudo tokens, mean validation accuracy, steps, splits of the people
+MOST, AT_LEAST, STEPS, SPLITS = 2, 0.9, 60, 3  # pseudo tokens, mean validation accuracy, steps, splits of the people
 
 
 def few_pseudo():
-    method = PTuning("{subject} [P] [P] [MASK] [P]", encoder="none")
+    method = PTuning("{subject} [P] [P] [MASK]", encoder="none")
     return replace(recipe("facts", "birthplace none"), method=method)
 
 
@@ -20,13 +25,13 @@ def few_pseudo():
     "p_tuning.fewest",
     reference=few_pseudo,
     hints=(
-        "Section 12 tells which places are worth most, and that an encoder is not needed.",
+        "The card of section 7 tells which places are worth most. Section 12 tells whether an encoder is needed.",
         '`replace(recipe("facts", "birthplace none"), method=PTuning("...", encoder="none"))`',
         "Without an encoder a learning rate of 0.1 suits, with one 0.003.",
     ),
 )
 def _fewest(f) -> None:
-    """few_pseudo() -> a Recipe for facts whose PTuning has at most three pseudo tokens and no words, and that finds 90%
+    """few_pseudo() -> a Recipe for facts whose PTuning has at most two pseudo tokens and no words, and that finds 90%
     of the validation people's birthplaces, in the mean of three splits"""
     chosen = f()
     if not isinstance(chosen, Recipe):
