@@ -1,8 +1,10 @@
 """Lesson 05, the hunt: P-tuning that trains, but badly. The lesson's cells have three faults that people make.
 
 None stops with an error: the encoder's input is drawn anew at every call; all pseudo tokens get the first one's
-embedding, for their rows are read from ids that are clamped already; and their places are counted in the template, where
-a name is one piece, not in the text, where it is two tokens. MEASURED
+embedding, for their rows are read from ids that are clamped already; and their places are counted in the template,
+where a name is one piece, not in the text, where it is two tokens. Languages of people held out, seeds 0 and 1:
+none of them 96.7 and 100%; drawn anew 60.0 and 36.7; the first one's embedding 90.0 and 86.7; places of the
+template 56.7 and 70.0; all three 20.0 and 16.7.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
 """Lesson 05, the open task: the fewest pseudo tokens that still find the birthplaces.
 
-Without an encoder, at a learning rate of 0.1 and after 40 steps, in the mean of three splits: two between subject and
-gap find 100% on validation and on test; one there 100% and 89%; one before the subject and one behind it 73%, one behind
-the gap 33%.
+Without an encoder, at a learning rate of 0.1 and after 40 steps, in the mean of three splits: two between subject
+and gap find 100% on validation and on test; one there 100% and 89%; one before the subject and one behind it 73%,
+one behind the gap 33%.
 """
 
 from dataclasses import replace
