@@ -1,7 +1,8 @@
 """Lesson 04, the hunt: prompt tuning that trains, but badly. The lesson's cell has three faults that people make, and
 none stops with an error: a view that deals the virtual tokens out among the rows of a batch, a mask that grows at the
 wrong end, and a start that is sqrt(d) times too long. A measurement shows each of them. Right answers of tiny-gpt2
-after 100 steps, seed 1: 98% without a fault; 18%, 45% and 0% with one of them, in this order; 0% with all three.
+after 100 steps: 99% and 98% without a fault (seeds 0 and 1); with one of them, in this order, 3% and 18%, 34% and 45%,
+83% and 0%; with all three 0% and 0%.
 """
 
 from dataclasses import dataclass
