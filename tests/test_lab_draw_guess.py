@@ -261,7 +261,7 @@ def test_all_guesses_lie_beside_what_was_measured(shown):
     assert found["How small?"].measured == pytest.approx(1 / 3)
     assert found["How small?"].guessed == pytest.approx(2 / 3)
     calibration()
-    text = shown[-2]["text/plain"]
+    text = shown[-1]["text/plain"]
     assert text.startswith("Your guesses: of 7 points 2 right, 2 too high, 3 too low; on average ")
     assert "Seen? measured 0.50, guessed 0.50 (late)." in text
 
@@ -271,7 +271,7 @@ def test_without_a_guess_the_diagonal_waits(shown, book):
     assert shown[0]["text/plain"] == f"{figures.NONE}."
     book.write_text('{"kind": "guess", "name": "x", "value": 3, "measured": {}, "low": 1, "high": 1}\n')
     calibration()
-    assert shown[2]["text/plain"] == f"{figures.NONE}."
+    assert shown[1]["text/plain"] == f"{figures.NONE}."
 
 
 def test_the_picture_of_all_guesses_has_a_legend_for_what_is_in_it():

@@ -33,6 +33,7 @@ from peft_edu.lab.study.run import finetune, nearest, recipe
 from peft_edu.lab.tasks.metrics import score_texts
 from peft_edu.lab.tasks.task import task
 from peft_edu.lab.widgets.build import BuildCard
+from peft_edu.lab.widgets.ask import AskCard
 from peft_edu.lab.widgets.card import TrainerCard
 from peft_edu.lab.widgets.change import ChangeCard
 from peft_edu.lab.widgets.decision import Cost, DecisionCard
@@ -46,6 +47,7 @@ from peft_edu.lab.widgets.template import TemplateCard
 
 __all__ = [
     "NOTE",
+    "AskCard",
     "BottleneckCard",
     "BuildCard",
     "ChangeCard",
