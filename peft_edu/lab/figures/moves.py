@@ -23,16 +23,20 @@ def moves(
     rates = sorted({rate for each in series.values() for rate in each})
     axes.plot(rates, [reach * rate for rate in rates], color=style.MUTED, linewidth=1, linestyle=":")
     beside = {"textcoords": "offset points", "size": 8.5}
-    axes.annotate("all steps one way", (rates[0], reach * rates[0]), (6, 8), color=style.MUTED, **beside)
-    for (name, points), look in zip(series.items(), style.looks(series), strict=True):
+    furthest = rates[-1], reach * rates[-1]
+    axes.annotate("all steps one way", furthest, (-18, 0), color=style.MUTED, ha="right", va="top", **beside)
+    for i, ((name, points), look) in enumerate(zip(series.items(), style.looks(series), strict=True)):
         axes.plot(list(points), [moved for moved, _ in points.values()], **look, markersize=7, label=name)
         for rate, (moved, right) in points.items():
-            axes.annotate(f"{right:.0f}%", (rate, moved), (7, -12), color=look["color"], **beside)
+            place = {"xytext": (0, 9) if i else (5, -13), "ha": "right" if i else "left"}  # above the line, or below
+            axes.annotate(f"{right:.0f}%", (rate, moved), color=look["color"], **place, **beside)
     for name, size in levels.items():
         axes.axhline(size, color=style.HEAD, linewidth=1, linestyle="--")
         axes.annotate(name, (rates[-1], size), (0, 4), color=style.HEAD, ha="right", **beside)
     axes.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="how far a parameter moved")
     axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
-    axes.margins(x=0.1)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.minorticks_off()
+    axes.margins(x=0.1, y=0.12)
     axes.legend(frameon=False, fontsize=8.5)
     return figure
