@@ -32,8 +32,8 @@ from peft_edu.lab.study.results import averages, interval, results, scores, scor
 from peft_edu.lab.study.run import finetune, nearest, recipe
 from peft_edu.lab.tasks.metrics import score_texts
 from peft_edu.lab.tasks.task import task
-from peft_edu.lab.widgets.build import BuildCard
 from peft_edu.lab.widgets.ask import AskCard
+from peft_edu.lab.widgets.build import BuildCard
 from peft_edu.lab.widgets.card import TrainerCard
 from peft_edu.lab.widgets.change import ChangeCard
 from peft_edu.lab.widgets.decision import Cost, DecisionCard
