@@ -13,6 +13,7 @@ NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 LESSONS = [
     "01_full_fine_tuning_and_freezing",
     "02_adapters",
+    "03_prefix_tuning",
     "04_prompt_tuning",
     "05_p_tuning_v1",
     "06_p_tuning_v2",
