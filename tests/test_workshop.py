@@ -18,6 +18,7 @@ LESSONS = [
     "05_p_tuning_v1",
     "06_p_tuning_v2",
     "07_lora",
+    "08_choosing_a_method",
 ]  # those that are parted into core and further
 CHECKED = re.compile(r'^(\w+) = check\("([\w.]+)", \1\)$', re.MULTILINE)
 

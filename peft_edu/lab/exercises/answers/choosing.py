@@ -22,7 +22,7 @@ HINTS["Which needs most operations for one text?"] = {
     "adapter": "Two thin matrices behind each sub-layer are small beside the maps of the block.",
     "LoRA": "Two thin matrices beside each map are small beside the map. And merged they are gone.",
     "prefix": "A prefix is seen by attention only. No block has to compute it.",
-    "prompt": "These texts have about a dozen tokens. Twenty more go through every block.",
+    "prompt": "These texts are short, and twenty tokens more go through every block.",
 }
 model_answer(
     "LoRA trains two parameters in a hundred. Why does it not save 98% of the backward pass?",
