@@ -257,7 +257,7 @@ def test_a_pseudo_token_moves_among_the_words():
     press(card, "← left")
     assert card.image.value == before
     card.controls["template"].value += " [P]"
-    assert "the text has the pseudo token 4, the template 3" in card.result.value
+    assert "the text has the pseudo token -4, the template 3" in card.result.value
     card.controls["template"].value = "[P] {who}"
     assert "write [MASK] where the answer is to stand" in card.result.value
 
