@@ -156,7 +156,7 @@ def in_place(module, inputs, output):
         (lambda module, inputs, output: output - module.my_lora(inputs[0]), "taken away"),
         (lambda module, inputs, output: output + 0, "comes back as it was"),
         (lambda module, inputs, output: print(end=""), "is there a return"),
-        (lambda module, inputs, output: output + module.my_lora(inputs), "stopped in line .*TypeError"),
+        (lambda module, inputs, output: output + module.my_lora(inputs), "stopped in .*TypeError"),
         (lambda module, inputs, output: output + module.my_lora(inputs[0]).detach(), "no gradient"),
         (lambda module, inputs, output: module(inputs[0]) + module.my_lora(inputs[0]), "calls the module again"),
     ],

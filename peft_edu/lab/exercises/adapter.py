@@ -77,7 +77,9 @@ def _moved_share(f) -> None:
         if abs(float(result) - value) < 1e-9:
             raise Misconception(message)
     if abs(float(result) - right) > 1e-9:
-        raise Misconception(f"expected {right:.4f}, got {float(result):.4f}: (adapter(x) - x).norm() / x.norm()")
+        raise Misconception(
+            f"expected {right:.4f}, got {float(result):.4f}: how long is what it adds, against the length of x?"
+        )
 
 
 def fold(W, b, W_down, b_down, W_up, b_up):
@@ -130,7 +132,7 @@ def switch_off(adapter):
     reference=switch_off,
     hints=(
         "x + up(...) is x where up gives zero. What does up consist of?",
-        "`adapter.up.parameters()` are its weight and its bias. `nn.init.zeros_(parameter)` empties one in place.",
+        "`adapter.up.parameters()` are its weight and its bias. `nn.init.zeros_(parameter)` sets one to 0 in place.",
     ),
 )
 def _switch_off(f) -> None:

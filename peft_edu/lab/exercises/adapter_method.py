@@ -4,6 +4,7 @@ The checks know no attribute by name: they move the parameters and look at what 
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -38,7 +39,8 @@ class MyBottleneck(nn.Module):
     reference=MyBottleneck,
     hints=(
         "`nn.Linear(width, bottleneck, dtype=torch.float64)` is W_down with b_down. What goes back up?",
-        "`nn.init.normal_(linear.weight, std=std)` draws a weight anew, `nn.init.zeros_(linear.bias)` empties a bias.",
+        "`nn.init.normal_(linear.weight, std=std)` draws a weight, `nn.init.zeros_(linear.bias)` makes a bias 0.",
+        "The solution cuts the tails at two deviations, as the authors' code does (trunc_normal_). Both are right.",
         "Down, then gelu, then up. What if both maps were zero? Then x must come out.",
     ),
 )
@@ -90,7 +92,7 @@ def _parts(adapter: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
 
 def _expect_start(adapter: nn.Module, matrices: list[Tensor], biases: list[Tensor], x: Tensor) -> None:
     if any(bias.any() for bias in biases):
-        raise Misconception("a bias does not start at 0: nn.Linear draws its biases at random, so empty them")
+        raise Misconception("a bias does not start at 0: set both to 0 (nn.Linear draws its own at random)")
     if not any(matrix.any() for matrix in matrices):
         raise Misconception("both maps start at zero: each one's gradient is a product with the other, zero for ever")
     if not all(matrix.any() for matrix in matrices):
@@ -321,11 +323,25 @@ def listen(model: PreTrainedModel) -> tuple[Tensor, list[Place]]:
             handle.remove()
 
 
+@contextmanager
+def _at_its_width(model: PreTrainedModel) -> Iterator[None]:
+    """A width that is written down as a number fits the lesson's model alone."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "shapes cannot be multiplied" not in str(error):
+            raise
+        wide = model.config.hidden_size
+        raise Misconception(
+            f"in a model of width {wide} the shapes do not fit ({error}): take the width from model.config.hidden_size"
+        ) from error
+
+
 def _check_insert(cls, model: PreTrainedModel) -> None:
     with torch.no_grad():
         base = model(input_ids=IDS).logits
     every = dict(model.named_parameters())
-    with put_in(method := cls(bottleneck=2, std=1e-3), model, "the adapters", unfrozen=True):
+    with _at_its_width(model), put_in(method := cls(bottleneck=2, std=1e-3), model, "the adapters", unfrozen=True):
         hooked = any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
         if not method.added and not hooked:
             raise NotWritten("insert adds no adapter yet. Put one behind each of the sublayer_outputs, and hook it")

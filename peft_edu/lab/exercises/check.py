@@ -91,7 +91,8 @@ def check(name: str, thing: object) -> object:
     feedback, reference = checked(name, thing), EXERCISES[name].reference
     print(fill(str(feedback), 100, break_on_hyphens=False))
     if not feedback:
-        print(f'Until then the lesson goes on with the package\'s own code. Stuck? hint("{name}")')
+        print("Until then the lesson goes on with the package's own code.")
+        print(f'Stuck? In a new cell: from peft_edu.lab import hint; hint("{name}")')
     if feedback.tried:
         keep("exercise", name, solved=feedback.right)
     chosen = thing if feedback.right else reference
@@ -182,7 +183,7 @@ def _stopped(error: BaseException) -> str:
     if not theirs:
         return f"your code could not be called as it is meant to be, {what}"
     place = theirs[-1]
-    return f'your code stopped in line {place.lineno} of {place.name}, "{place.line}", with {what}'
+    return f'your code stopped in {place.name}, line {place.lineno} of its cell, "{place.line}", with {what}'
 
 
 def tensors(*shapes) -> list[Tensor]:

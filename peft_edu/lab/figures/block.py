@@ -311,7 +311,7 @@ def _in_series(pen: Pen, added: Added, x: float, y: float) -> None:
     if not added.size:
         corners = [(-half, -high / 2), (half, -high / 2), (half, high / 2), (-half, high / 2)]
     pen.shape([(x + dx, y + dy) for dx, dy in corners], look, _tip(added))
-    name = added.name if len(added.name) <= 9 else added.name[:8] + "…"
+    name = added.name if len(added.name) <= 11 else added.name[:10] + "…"
     pen.text(x - half - 6, y - 7 if added.size else y, name, "end")
     if added.size:
         pen.text(x - half - 6, y + 7, f"m={added.size}", "end")

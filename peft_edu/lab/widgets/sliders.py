@@ -81,8 +81,9 @@ class SizeCard(Card):
         super().__init__(self.title, controls, trainer, after)
 
     def _trained(self) -> None:
-        """The figure is shown again, with what training changed in it."""
-        self.views.show(FIGURE)
+        """The figure is shown again, with what training changed in it; the loss stays while scores are held back."""
+        if not self.held:
+            self.views.show(FIGURE)
         self.redraw()
 
     def _scored(self, train: Callable[[int, OnStep], object]) -> Callable[[int, OnStep], object]:

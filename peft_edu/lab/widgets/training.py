@@ -4,6 +4,7 @@ import html
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import ipywidgets as widgets
 
@@ -14,6 +15,11 @@ from peft_edu.lab.widgets.controls import as_error, needs_function, reserved_ima
 CURVE = 2.2  # inches: the height of a training curve
 OnStep = Callable[[int, float], bool]
 _TRAINING = threading.Lock()  # one training at a time: two would share the cores and the random numbers
+
+
+@cache
+def _nothing_yet() -> bytes:
+    return style.png(plots.learning_curves({}, "The loss is drawn here, step by step, once it trains", height=CURVE))
 
 
 class TrainButton:
@@ -39,6 +45,7 @@ class TrainButton:
         self.progress = widgets.IntProgress(max=self._checked_steps(), layout=widgets.Layout(width="98%"))
         self.status, self.image = widgets.HTML("Not trained yet."), reserved_image(CURVE)
         self.image.add_class("peft-edu-curve")
+        self.image.value = _nothing_yet()
         self.curves: dict[str, list[float]] = {}
         self.thread: threading.Thread | None = None
         self.possible = True  # whether there is anything to train

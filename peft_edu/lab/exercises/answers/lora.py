@@ -16,7 +16,7 @@ HINTS["On reviews, how many points lie between the mean of the best rank and tha
     "too low": "Some seeds go wrong, at any rank: look at the worst one beside each mean.",
 }
 model_answer(
-    "Why must one of A and B start at zero, and why not both?",
+    "Where must A and B start, and why?",
     """With one of them at zero, B A is zero, so the first forward pass is the pretrained model's: training begins at
     what the model can do already. With both at zero nothing ever moves. The gradient of A has B as a factor,
     and that of B has A. Each waits for the other. With B = 0 and A random, the first step moves B alone, and

@@ -50,10 +50,8 @@ model_answer(
     """The seed decides here in which order the rows come; the start is the same note. A short prefix has few parameters
     and takes a high learning rate, so a run makes large steps, and the first batches can throw it into a region from
     which 150 steps do not lead back. Then a run either finds the way to tell the facts or does not, and the mean of
-    three says little: it lies where no run is. With twice the steps, and a lower
-    learning rate for length 5, the stragglers at 5 and 10 catch up (section 12).
-    With 20 positions there seem to be more ways to the goal. To be sure one would need more seeds, and to look at the
-    loss of each run.""",
+    three says little: it lies where no run is. With twice the steps the stragglers catch up (section 12). To be sure
+    one would need more seeds, and to look at the loss of each run.""",
     "runs find it or do not: look at the share of runs that do, not at the mean",
     "high learning rate and few steps: where a run goes is decided early",
     "three seeds are few: nothing is told about 5 against 10",
