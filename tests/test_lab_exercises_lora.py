@@ -346,9 +346,13 @@ def cut(W, kept, power=1):
 
 
 def test_other_ways_to_the_directions_and_the_copy_pass():
-    _directions(lambda s, share: int(torch.searchsorted((s**2).cumsum(0) / (s**2).sum(), share)) + 1)
-    _best_copy(lambda W, r: cut(W, slice(r)))
-    _best_copy(lambda W, r: sum(s * torch.outer(u, v) for u, s, v in [*zip(*parts(W), strict=True)][:r]))
+    assert checked(
+        "lora.directions", lambda s, share: int(torch.searchsorted((s**2).cumsum(0) / (s**2).sum(), share)) + 1
+    )
+    assert checked("lora.best_copy", lambda W, r: cut(W, slice(r)))
+    assert checked(
+        "lora.best_copy", lambda W, r: sum(s * torch.outer(u, v) for u, s, v in [*zip(*parts(W), strict=True)][:r])
+    )
 
 
 def parts(W):

@@ -102,14 +102,19 @@ class Lesson:
         return self.cards(title)[0]
 
     def commit_every_guess(self):
-        """The last choice, once none was refused, or the lowest number that is allowed; how many guesses there were."""
+        """The last choice, once none was refused, the lowest number, a line drawn by keys; how many there were."""
         guesses = self.cards("Predict.")
         for guess in guesses:
-            choices = guess.shown.get_by_role("radio")
+            choices, handles = guess.shown.get_by_role("radio"), guess.shown.locator(".noUi-handle")
             if choices.count():
                 guess.press("commit")
                 guess.wait_for("Choose one first.")
                 choices.last.check()
+            elif handles.count():
+                guess.press("commit")
+                guess.wait_for("Draw first")
+                for handle in handles.all():
+                    handle.press("ArrowUp")
             else:
                 box = guess.shown.get_by_role("textbox")
                 box.fill(re.search(r"from (\S+) to", box.get_attribute("placeholder"))[1])

@@ -25,6 +25,8 @@ def test_a_lesson_with_a_card(open_lesson, name, title, slider):
     lesson.run_all()
     assert lesson.commit_every_guess() >= 3
     use(lesson.card(title), slider, f"{name[:2]}_card")
+    for drawn in lesson.cards("move the sliders")[:1] or lesson.cards("Your line")[:1]:
+        drawn.screenshot(f"{name[:2]}_drawn")
     lesson.no_errors()
     lesson.is_accessible()
 
@@ -111,6 +113,15 @@ def test_a_template_is_put_together(open_lesson):
     with card.changing("figure"):
         card.type("words", "is a native of")
     card.train_and_stop("05_card")
+    ask = lesson.card("Ask it yourself")
+    with ask.changing("text"):
+        ask.type("your text", "Viola Morney")
+    with ask.changing("text"):
+        ask.press("1")
+    ask.wait_for("1 off")
+    with ask.changing("text"):
+        ask.press("right →")
+    ask.screenshot("05_ask")
     lesson.no_errors()
     lesson.is_accessible()
 
