@@ -293,6 +293,33 @@ def test_other_ways_to_the_share_pass():
     assert checked("prefix.share", by_sums)
 
 
+@several
+@given(some.lists(some.integers(0, 9), min_size=1, max_size=5), some.integers(1, 12))
+def test_any_way_to_the_words_passes(ids, length):
+    def one_by_one(ids, length):
+        return tuple(ids[i % len(ids)] for i in range(length))
+
+    assert checked("prefix.words", one_by_one)
+    assert EXERCISES["prefix.words"].reference(ids, length) == one_by_one(ids, length)
+
+
+@pytest.mark.parametrize(
+    "f, message",
+    [
+        (lambda ids, length: (ids * length)[:length], "give a tuple"),
+        (lambda ids, length: tuple(ids[:length]), "three ids do not become eight"),
+        (lambda ids, length: tuple(ids * length), "repeated, but not cut"),
+        (lambda ids, length: tuple((ids + ids[-1:] * length)[:length]), "the last id is repeated"),
+        (lambda ids, length: torch.tensor(ids[:length]), "expected a tuple, got Tensor"),
+        (lambda ids, length: tuple((ids * length)[-length:]), "should give"),
+        (lambda ids, length: print(end=""), "is there a return"),
+    ],
+)
+def test_a_misconception_of_the_words_is_named(f, message):
+    feedback = checked("prefix.words", f)
+    assert not feedback and message in repr(feedback), feedback
+
+
 def rows(flat, heads):
     return flat.view(len(flat), 2, heads, -1)
 

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from peft_edu.lab.exercises.check import Misconception, exercise, expect_number, same, tensors, untouched
+from peft_edu.lab.exercises.check import NOTHING, Misconception, exercise, expect_number, same, tensors, untouched
 
 
 def prefix_attention(q, k, v, prefix_k, prefix_v):
@@ -105,6 +105,40 @@ def _prefix_count(f) -> None:
     }
     expect_number(f(5, 4, 2), 80, wrong)
     expect_number(f(24, 1024, 10), 491_520, {}, "right for 5 layers, but not for GPT-2 medium: the formula is 2 p L d")
+
+
+def first_words(ids, length):
+    return tuple((ids * length)[:length])
+
+
+@exercise(
+    "prefix.words",
+    reference=first_words,
+    hints=(
+        "Too long: `ids[:length]` cuts a list.",
+        "Too short: `ids * 3` is a list three times, one behind the other. How often is always enough?",
+        "A method's fields are plain values that stay as they are: give a tuple.",
+    ),
+)
+def _first_words(f) -> None:
+    """f(ids, length) -> a tuple of exactly so many token ids: the list ids, cut or repeated from its beginning"""
+    ids = [5, 6, 7]
+    for length, right in ((2, (5, 6)), (3, (5, 6, 7)), (8, (5, 6, 7, 5, 6, 7, 5, 6)), (1, (5,))):
+        result = f(list(ids), length)
+        if result is None:
+            raise Misconception(NOTHING)
+        if isinstance(result, list) and tuple(result) == right:
+            raise Misconception("the ids are right, but in a list: give a tuple, tuple(...)")
+        if not isinstance(result, tuple):
+            raise Misconception(f"expected a tuple, got {type(result).__name__}")
+        if length > 3 and result == (5, 6, 7):
+            raise Misconception("right when it is cut, but three ids do not become eight: repeat them")
+        if length > 3 and len(result) == length and result[3:] == (7,) * 5:
+            raise Misconception("the last id is repeated: repeat the whole list from its beginning")
+        if result == (5, 6, 7) * length and length > 1:
+            raise Misconception(f"repeated, but not cut: {len(result)} ids for length {length}")
+        if result != right:
+            raise Misconception(f"ids {ids} and length {length} should give {right}, and give {result}")
 
 
 def prefix_mask(mask, length):
