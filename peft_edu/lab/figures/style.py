@@ -42,6 +42,7 @@ METHODS = {  # one colour and one marker each, in every lesson; a name that begi
     "top": ("#7a9a01", "v"),
     "head": ("#97a1ab", "h"),
     "full": (HEAD, "s"),
+    "yours": (INK, "H"),  # what a learner built, among the methods
 }
 HEAT = matplotlib.colors.LinearSegmentedColormap.from_list("heat", [PAPER, "#f6c388", TRAINED, "#5a2f00"])
 
