@@ -103,6 +103,7 @@ def test_the_learner_s_own_run_enters_the_picture():
     before = card.image.value
     card.trainer.start.click()
     card.trainer.thread.join(10)
+    assert "Your run: <b>78.0</b>." in card.result.value
     assert card.own == {8: 78.0} and "<b>accuracy: 78.0</b>" in card.trainer.status.value
     assert card.image.value != before and card.image.layout.display is None  # the ring is seen, where the loss was
     card.views.show(LOSS)

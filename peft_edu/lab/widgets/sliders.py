@@ -120,6 +120,8 @@ class SizeCard(Card):
     def words(self, numbers) -> str:
         setting, sizes, *_ = numbers
         scores = HELD if self.held else stored(self.scores.get(setting, ())) if self.scores else ""
+        if setting in self.own and not self.held:
+            scores += f" Your run: <b>{self.own[setting]:.1f}</b>."
         return html_table(COLUMNS, [size.row() for size in sizes]) + scores
 
     def draw(self, numbers) -> Figure:
