@@ -421,6 +421,8 @@ SMALL = {"method": LoRA(rank=1, targets=("value",)), "steps": 2}
         ({"method": LoRA(rank=1)}, "2,048 parameters are trained beside the task head, and 1,200 are allowed"),
         ({"method": BitFit()}, "this task is about LoRA"),
         ({"steps": 301}, "301 steps are more than the 300"),
+        ({"pretrained": False}, "about the pretrained tiny-bert"),
+        ({"method": type("Narrow", (LoRA,), {})(rank=1)}, "2,048 parameters are trained"),  # a LoRA of one's own
         ({}, "% on validation, and 90% are asked for"),
     ],
 )

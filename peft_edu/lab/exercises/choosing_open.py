@@ -9,16 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
-from peft_edu import BitFit, LoRA, count, fit, load, save, seed
+from peft_edu import BitFit, LoRA, fit, load, save, seed
 from peft_edu.lab.exercises.check import NOTHING, Misconception, NotWritten, exercise
 from peft_edu.lab.exercises.choosing_method import PACKAGED, MyMethod
+from peft_edu.lab.exercises.smallest import Limits
 from peft_edu.lab.models.backbones import backbone
-from peft_edu.lab.study.recipe import Recipe
 from peft_edu.lab.study.run import finetune, recipe
 from peft_edu.lab.tasks.task import Task, task
 from peft_edu.method import Method
 
-MOST, AT_LEAST, STEPS = 4_000, 0.88, 150  # parameters beside the task head, validation accuracy, training steps
+LIMITS = Limits(most=4_000, at_least=0.88, steps=150)
 ABOVE_CHANCE = 0.7  # on two labels
 
 
@@ -40,23 +40,13 @@ def _rival(f) -> None:
     """rival() -> a Recipe for reviews with a method of your own: at most 4,000 parameters beside the task head, at most
     150 steps, and 88% on validation"""
     chosen = f()
-    if not isinstance(chosen, Recipe):
-        raise Misconception(f"expected a Recipe, got {type(chosen).__name__}: return replace(recipe(...), method=...)")
+    LIMITS.expect_recipe(chosen)
     if isinstance(chosen.method, PACKAGED):
         raise Misconception(f"{type(chosen.method).__name__} is in the lessons already: put in a method of your own")
     if chosen.problem is None or chosen.problem.task != "reviews":
         raise Misconception('take the recipe of a row of reviews: recipe("methods", "reviews BitFit")')
-    if chosen.steps > STEPS:
-        raise Misconception(f"{chosen.steps} steps are more than the {STEPS} that all others had")
-    numbers = count(replace(chosen.method).attach(backbone("tiny-bert", head="classify")[0]))
-    own = numbers.trainable - numbers.head
-    if own > MOST:
-        raise Misconception(f"{own:,} parameters are trained beside the task head, and {MOST:,} are allowed")
-    run = finetune("methods", chosen)
-    reached = run.score("validation")
-    print(f"{own:,} parameters beside the task head: {reached:.1%} on validation, {run.score():.1%} on test")
-    if reached < AT_LEAST:
-        raise Misconception(f"{reached:.1%} on validation, and {AT_LEAST:.0%} are asked for")
+    own = LIMITS.expect_few(replace(chosen.method))
+    LIMITS.expect_reached(finetune("methods", chosen), f"{own:,} parameters beside the task head")
 
 
 def whole_way(path, folder):
