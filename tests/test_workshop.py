@@ -20,6 +20,9 @@ LESSONS = [
     "07_lora",
     "08_choosing_a_method",
 ]  # those that are parted into core and further
+FEW_STEPS = """import itertools, peft_edu.train
+peft_edu.train._endless = lambda batches: itertools.islice(batches, 3)  # what is learned is not asked here
+"""
 CHECKED = re.compile(r'^(\w+) = check\("([\w.]+)", \1\)$', re.MULTILINE)
 
 
@@ -50,6 +53,7 @@ def test_a_core_runs_on_what_the_learner_wrote(name, tmp_path, monkeypatch):
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.source = solved(cell.source)
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(FEW_STEPS))
     NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(NOTEBOOKS)}}).execute()
     said = [
         output.text for cell in notebook.cells for output in cell.get("outputs", []) if output.get("name") == "stdout"

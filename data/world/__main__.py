@@ -7,6 +7,7 @@ The corpora are large and come out the same each time, so they are not in the re
 import argparse
 import json
 import os
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -19,6 +20,11 @@ WORK = Path(os.environ.get("PEFT_EDU_WORK", Path.home() / ".cache" / "peft_edu")
 SAMPLE = 400  # held-out documents that a lesson measures forgetting on
 TOKENIZERS = {recipe.family: name for name, recipe in pretrain.RECIPES.items()}  # the model whose folder has it
 CHECKSUMS = Path(__file__).with_name("checksums.json")
+
+
+def code() -> str:
+    """The checksum of all code that makes the world."""
+    return sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()
 
 
 def make_corpora(work: Path = WORK) -> dict[str, Path]:
@@ -91,6 +97,8 @@ def main() -> None:
     try:
         if arguments.command == "data":
             make_data()
+            made_by = json.loads(CHECKSUMS.read_text()) | {"made by": code()}
+            CHECKSUMS.write_text(json.dumps(made_by, indent=1) + "\n")
         else:
             make_models(arguments.names or every, arguments.seeds, arguments.compile)
     except OSError as error:
