@@ -28,7 +28,7 @@ from peft_edu.lab.models.backbones import backbone, card, complete
 from peft_edu.lab.models.pretraining import ladder, pretraining_log
 from peft_edu.lab.study.facts import hand_written, nine_runs
 from peft_edu.lab.study.recipe import NOTE
-from peft_edu.lab.study.results import averages, interval, results, scores, scores_by, stored
+from peft_edu.lab.study.results import averages, interval, results, scores, scores_by, spread, stored
 from peft_edu.lab.study.run import finetune, nearest, recipe
 from peft_edu.lab.tasks.metrics import score_texts
 from peft_edu.lab.tasks.task import task
@@ -113,6 +113,7 @@ __all__ = [
     "sentences",
     "show",
     "show_tags",
+    "spread",
     "start_positions_at",
     "starts",
     "stored",

@@ -89,3 +89,18 @@ def interval(seeds: Sequence[float]) -> tuple[float, float]:
         raise ValueError(f"seeds are {len(seeds)} numbers: an interval needs 2 to {len(T) + 1}")
     half = T[len(seeds) - 2] * stdev(seeds) / len(seeds) ** 0.5
     return fmean(seeds) - half, fmean(seeds) + half
+
+
+def spread(found: Mapping[Any, Sequence[float]]) -> pd.DataFrame:
+    """What the seeds of each row carry: their mean, where it lies with 95% (of a per cent that ends at 100), the worst.
+
+    >>> spread({"rank 1": [93.0, 94.0, 95.0]}).loc["rank 1", "95%"]
+    '91.5 to 96.5'
+    """
+    ends = {name: [min(end, 100) for end in interval(seeds)] for name, seeds in found.items()}
+    columns = {
+        "mean": averages(found),
+        "95%": {name: "{:.1f} to {:.1f}".format(*both) for name, both in ends.items()},
+        "worst seed": {name: round(min(seeds), 1) for name, seeds in found.items()},
+    }
+    return pd.DataFrame(columns)
