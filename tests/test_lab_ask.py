@@ -15,6 +15,7 @@ from torch.nn.functional import pad
 from peft_edu import PrefixTuning, PromptTuning, PTuning, PTuningV2, attached
 from peft_edu.anatomy import attentions
 from peft_edu.attention import ATTENTION, attention
+from peft_edu.lab import backbone
 from peft_edu.lab.figures import ask as figures
 from peft_edu.lab.figures import display
 from peft_edu.lab.measure.ask import ask
@@ -230,6 +231,15 @@ def test_the_card_follows_its_text_and_its_switches():
         assert ", ".join(f"{answer} {share:.2f}" for answer, share in reply.answers.items()) in str(card), name
     card.controls["text"].value = "a"
     assert card.controls["word"].value == -1 and len(card.controls["word"].options) == 2
+
+
+def test_a_start_token_is_told_or_left_out():
+    model, tokenizer = backbone("tiny-gpt2")
+    card, bare = (AskCard(model, tokenizer, "The tea was fine.", start_token=each) for each in (True, False))
+    first, *rest = [column.text for column in card.measure(card.state()).columns]
+    assert first == "<|endoftext|>" and rest == [column.text for column in bare.measure(bare.state()).columns]
+    assert "puts &lt;|endoftext|&gt; in front of your text" in card.result.value and "in front" not in bare.result.value
+    assert "puts <|endoftext|> in front" in str(card)
 
 
 def press(card, name):

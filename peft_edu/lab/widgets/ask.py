@@ -29,6 +29,7 @@ class Asked:
     columns: tuple[Column, ...]
     about: str  # whose attention it is
     off: tuple[int, ...]  # virtual tokens, counted from 0
+    start: str = ""  # the token that the card put in front of what was typed
 
 
 class AskCard(Card):
@@ -37,6 +38,7 @@ class AskCard(Card):
     `models`: one, or several by name, as {"before": base, "after": tuned}; they are asked as they are, and stay so. A
     masked model answers at [MASK], one that writes with its first words, a classifier with its labels. `template`:
     words around a {field} for which the text stands. Text and template may hold the [P] of P-tuning.
+    `start_token=False`: without the token that begins a document, for models that were trained on such texts.
 
     Each virtual token has a button that switches it off: nothing attends to it any more, in no layer.
     """
@@ -47,10 +49,11 @@ class AskCard(Card):
         tokenizer: PreTrainedTokenizerBase,
         text: str,
         template: str | None = None,
+        start_token: bool = True,
     ):
         self.models = dict(models) if isinstance(models, Mapping) else {"": models}
         _check(self.models, tokenizer, text, template)
-        self.tokenizer, self._quiet = tokenizer, False
+        self.tokenizer, self.start_token, self._quiet = tokenizer, start_token, False
         ids = self.ids(text, template)
         replies = [ask(model, tokenizer, ids) for model in self.models.values()]
         self.virtual = max(max(each.front for each in replies), sum(each < 0 for each in ids))
@@ -110,7 +113,12 @@ class AskCard(Card):
         """The token ids of the text in its template."""
         if not text.strip():
             raise ValueError("type a text for the model")
-        return template_ids(text if template is None else FIELD.sub(lambda _: text, template), self.tokenizer, {})
+        ids = template_ids(text if template is None else FIELD.sub(lambda _: text, template), self.tokenizer, {})
+        return ids if self.start_token else ids[self._begun(ids) :]
+
+    def _begun(self, ids: list[int]) -> bool:
+        """Whether the tokenizer wrote a start token in front."""
+        return ids[:1] == [self.tokenizer.bos_token_id]
 
     def state(self) -> tuple[str, str | None, int, tuple[int, ...]]:
         template = self.controls["template"].value if "template" in self.controls else None
@@ -151,21 +159,22 @@ class AskCard(Card):
         for i, each in enumerate(self._texts(ids)):
             columns.append(Column(each, ids[i] < 0, ids[i] < 0 and -ids[i] - 1 in off, i == place))
         return Asked({name: _wider(each, front) for name, each in found.items()}, tuple(columns),
-                     ANSWER if place is None else repr(columns[front + place].text), off)  # fmt: skip
+                     ANSWER if place is None else repr(columns[front + place].text), off,
+                     self.tokenizer.bos_token if self._begun(ids) else "")  # fmt: skip
 
     def words(self, asked: Asked) -> str:
         lines = []
         for name, reply in asked.replies.items():
             written = f', and writes: "{html.escape(reply.written)}"' if reply.written else ""
             lines.append(f"{html.escape(_says(name, reply))}{written}.{_on_virtual(reply, asked)}")
-        return "<br>".join(lines) + _switched_off(asked)
+        return "<br>".join(lines) + _switched_off(asked) + html.escape(_started(asked))
 
     def alt(self, asked: Asked) -> str:
         told = []
         for name, reply in asked.replies.items():
             answers = ", ".join(f"{answer} {share:.2f}" for answer, share in reply.answers.items())
             told.append(f"{name}: {answers}.{_on_virtual(reply, asked)}".removeprefix(": "))
-        return f"To {self.controls['text'].value.strip()!r}: {' '.join(told)}{_switched_off(asked)}"
+        return f"To {self.controls['text'].value.strip()!r}: {' '.join(told)}{_switched_off(asked)}{_started(asked)}"
 
     def draw(self, asked: Asked) -> str:
         """As SVG: it is drawn in a moment, and the mouse finds the number behind each cell."""
@@ -217,6 +226,10 @@ def _switched_off(asked: Asked) -> str:
         return ""
     which = ", ".join(str(i + 1) for i in asked.off)
     return f" Switched off: virtual token{'s' if len(asked.off) > 1 else ''} {which}, to which nothing attends."
+
+
+def _started(asked: Asked) -> str:
+    return f" The tokenizer puts {asked.start} in front of your text." if asked.start else ""
 
 
 def _wider(reply: Reply, front: int) -> Reply:
