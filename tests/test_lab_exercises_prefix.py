@@ -78,6 +78,10 @@ def module(style="plain", fault=""):
                 front[2] = pad(mask, (p, 0), value=1)
             if fault == "no mask":
                 front[2] = None
+            if fault == "mask as before":
+                front[2] = mask
+            if fault == "no batch":
+                front[0] = torch.cat([ours[0], key], 2)
             if fault == "scale lost":
                 options.pop("scale")
             if fault == "scale twice":
@@ -118,7 +122,7 @@ def test_what_passes_is_attention_of_any_shape(b, heads, p, t, w):
     [
         ("nothing trained", "nothing in it would be trained"),
         ("frozen", "a parameter is frozen"),
-        ("float32", "keep its dtype"),
+        ("float32", "and start is torch.float64: keep that"),
         ("anew", "does not start as start"),
         ("keys alone", "trains 24 parameters: keys and values"),
         ("detach", "no gradient comes through"),
@@ -133,6 +137,8 @@ def test_what_passes_is_attention_of_any_shape(b, heads, p, t, w):
         ("mask hides", "the prefix does nothing: .* zeros in front of the mask"),
         ("mask of ones", "places in the mask are 1"),
         ("no mask", "there is no mask any more"),
+        ("mask as before", "the mask has a place for 5 of them"),
+        ("no batch", "show it once for each of the b texts"),
         ("scale lost", "the options are not handed on"),
         ("scale twice", "the scale is used twice"),
         ("no return", "is there a return"),
@@ -273,6 +279,7 @@ def share(q, k, prefix_k, scale=0.5):
         (lambda q, k, P: share(q, k, P)[:, 0], "first virtual token alone"),
         (lambda q, k, P: share(q, k, P), "one by one: sum over them"),
         (lambda q, k, P: share(q, k, P).sum(0), "a sum over the queries"),
+        (lambda q, k, P: share(q, k, P).sum(), "one number for all queries"),
         (lambda q, k, P: torch.softmax(0.5 * q @ P.T, -1).sum(-1), "have to be in one softmax"),
         (lambda q, k, P: share(q, k, P, 1).sum(-1), "not divided by the square root"),
         (lambda q, k, P: share(q, k, P, 0.25).sum(-1), "divided by w, not by its square root"),

@@ -79,7 +79,7 @@ def _expect_parameters(prefix: nn.Module, start: Tensor) -> None:
             "virtual token, and nothing beside them"
         )
     if any(each.dtype != start.dtype for each in every):
-        raise Misconception(f"the parameters are {every[0].dtype}, and start is {start.dtype}: keep its dtype")
+        raise Misconception(f"the parameters are {every[0].dtype}, and start is {start.dtype}: keep that")
     held = torch.cat([each.detach().flatten() for each in every]).sort().values
     if not torch.equal(held, start.flatten().sort().values):
         raise Misconception("the prefix does not start as start: keep the numbers that are given")
@@ -92,6 +92,17 @@ def _output(prefix: nn.Module, inputs: list[Tensor], mask: Tensor) -> Tensor:
     except TypeError as error:
         if "unexpected keyword" in str(error):
             raise Misconception(f"{error}: forward takes **options, and hands them on to attention") from error
+        raise
+    except RuntimeError as error:
+        if "number of dimensions" in str(error):
+            raise Misconception(
+                "a prefix (heads, p, w) is put beside the text (b, heads, t, w): show it once for each of the b texts"
+            ) from error
+        if "tensor a (8) must match the size of tensor b (5)" in str(error):
+            raise Misconception(
+                "there are 3 + 5 keys here, and the mask has a place for 5 of them: it needs one for each virtual "
+                "token, too"
+            ) from error
         raise
     if any(not torch.equal(each, old) for each, old in zip((*inputs, mask), before, strict=True)):
         raise Misconception("an argument was changed in place: make a new tensor")

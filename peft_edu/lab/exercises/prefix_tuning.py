@@ -79,6 +79,8 @@ def _prefix_share(f) -> None:
         raise Misconception("these are the shares of the virtual tokens one by one: sum over them")
     if isinstance(result, torch.Tensor) and result.shape == (2,):
         raise Misconception("this is a sum over the queries: each query has a share of its own, sum over the keys")
+    if isinstance(result, torch.Tensor) and result.ndim == 0:
+        raise Misconception("this is one number for all queries: each query has a share of its own, sum over the keys")
     same(result, ours.sum(-1), wrong)
 
 
@@ -102,6 +104,7 @@ def _prefix_count(f) -> None:
         16: "this is the prefix of one layer: each layer has one of its own",
         8: "this is a prompt at the input: a prefix has keys and values in every layer",
         160: "length times width squared: a prefix holds vectors, not matrices",
+        320: "the width is squared: a prefix holds vectors, not matrices",
     }
     expect_number(f(5, 4, 2), 80, wrong)
     expect_number(f(24, 1024, 10), 491_520, {}, "right for 5 layers, but not for GPT-2 medium: the formula is 2 p L d")

@@ -50,7 +50,7 @@ model_answer(
     """The seed decides here in which order the rows come; the start is the same note. A short prefix has few parameters
     and takes a high learning rate, so a run makes large steps, and the first batches can throw it into a region from
     which 150 steps do not lead back. Then a run either finds the way to tell the facts or does not, and the mean of
-    three says little: it lies where no run is. With twice the steps the stragglers catch up (section 12). To be sure
+    three says little: it lies where no run is. With twice the steps the stragglers come closer (section 12). To be sure
     one would need more seeds, and to look at the loss of each run.""",
     "runs find it or do not: look at the share of runs that do, not at the mean",
     "high learning rate and few steps: where a run goes is decided early",
