@@ -13,7 +13,7 @@ HINTS["A prefix of twenty zero keys and zero values: what does it do to the mode
     "it more than doubles": "Now say why, in the box below.",
 }
 HINTS["Where does the trained prefix of 20 get most of the attention?"] = {
-    "layer 1": "Before training, yes. Afterwards it looks at the prefix least.",
+    "layer 1": "Before training, yes. Afterwards others look at the prefix more.",
     "layer 2": "The layers above it look at the prefix more.",
     "layer 3": "Some of it, but another layer pays more.",
     "layer 4": "There the model decides which word comes next.",
