@@ -9,11 +9,12 @@ $(error PYTHON is empty: leave it out, or give the path of a Python in which the
 endif
 PINS := pyproject.toml constraints.txt tools/install.sh
 
-.PHONY: help lab test lint notebooks data pretrain study clean
+.PHONY: help lab real test lint notebooks data pretrain study clean
 
 help:
 	@echo "make lab        open your copies of the lessons in JupyterLab (the first time installs about 2 GB into .venv)"
 	@echo "                WORKBOOK=FOLDER: where they lie, if not in workbook"
+	@echo "make real       get the real models for lesson 09 (180 MB, once; make lab and make test try it too)"
 	@echo "make test       check: style, unit tests, the core of every lesson, the browser (ALL=1: everything, as CI does)"
 	@echo "make lint       style alone"
 	@echo "make clean      remove .venv and everything else that was made here, not your workbook"
@@ -28,10 +29,15 @@ help:
 .venv/.test: .venv/.lab
 	@sh tools/install.sh ".[test]" $@
 
+real: .venv/.lab
+	@$(PYTHON) tools/real_models.py
+
 lab: .venv/.lab
+	@$(PYTHON) tools/real_models.py || true
 	@$(PYTHON) tools/lab.py notebooks/00_start_here.ipynb
 
 test: lint
+	@$(PYTHON) tools/real_models.py || true
 	$(PYTHON) -m pytest --numprocesses 2 $(if $(ALL),--all)
 
 lint: .venv/.test

@@ -16,6 +16,7 @@ from peft_edu.prefix_tuning import PrefixTuning
 from peft_edu.prompt_tuning import PromptTuning
 from peft_edu.storage.checkpoint import count, load, save
 from peft_edu.storage.peft_format import from_peft, to_peft
+from peft_edu.storage.several_loras import SeveralLoRAs
 from peft_edu.train import evaluate, fit, seed
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "PTuningV2",
     "PrefixTuning",
     "PromptTuning",
+    "SeveralLoRAs",
     "TopBlocks",
     "attached",
     "count",

@@ -46,6 +46,7 @@ class Method:
 
     starts_at_base = True  # whether the attached, untrained model computes what the base model does
     _model: PreTrainedModel | None = None
+    _is_off = False
 
     def __init_subclass__(cls):
         known = METHODS.get(cls.__name__, cls)
@@ -87,6 +88,39 @@ class Method:
         self._weights = {}
         return model
 
+    @contextmanager
+    def off(self) -> Iterator[PreTrainedModel]:
+        """The base model for a moment, bit for bit: to measure what it knew, or to compare with. Not for training.
+
+        >>> method = PromptTuning(length=2)
+        >>> model = method.attach(backbone("tiny-gpt2")[0])
+        >>> with method.off():
+        ...     model(torch.tensor([[5, 6, 7]])).logits.shape
+        torch.Size([1, 3, 1068])
+        """
+        model = self._attached_to()
+        configured = [(config, name, value, getattr(config, name)) for config, name, value in self._configured]
+        learned = {parameter: parameter.detach().clone() for parameter in self._weights}
+        hooks = []
+        try:
+            self._is_off = True
+            for hook in self._hooks:
+                if hook.id in (table := hook.hooks_dict_ref()):
+                    hooks.append((table, hook.id, table.pop(hook.id)))
+            for config, name, value, _ in configured:
+                setattr(config, name, value)
+            for parameter, weight in self._weights.items():
+                parameter.data.copy_(weight)
+            yield model
+        finally:
+            for parameter, weight in learned.items():
+                parameter.data.copy_(weight)
+            for config, name, _, value in configured:
+                setattr(config, name, value)
+            for table, key, hook in hooks:
+                table[key] = hook
+            self._is_off = False
+
     def merge(self) -> PreTrainedModel:
         """Fold what was learned into the weights. Only a method that learns a change of weights can."""
         raise TypeError(f"{self} has nothing to merge: it learns no change that could be folded into a weight")
@@ -112,6 +146,10 @@ class Method:
 
         The keys of the model's own weights stay as they were.
         """
+        for what, each in {"module": module, "child": child}.items():
+            if not isinstance(each, nn.Module):
+                got = f"the class {each.__name__}" if isinstance(each, type) else f"a {type(each).__name__}"
+                raise TypeError(f"add(module, name, child): {what} must be an nn.Module, got {got}")
         if hasattr(module, name):
             raise RuntimeError(f"{type(module).__name__} has a {name!r} already")
         beside = next((each for each in module.parameters() if each.is_floating_point()), None)
@@ -127,10 +165,12 @@ class Method:
             got = getattr(handle, "__name__", type(handle).__name__)
             raise TypeError(f"hook takes the handle that module.register_forward_hook(...) gives, got {got}")
         self._undo.append(handle.remove)
+        self._hooks.append(handle)
 
     def configure(self, config: PreTrainedConfig, name: str, value: object) -> None:
         """Change a value of a configuration for as long as the method is attached."""
-        self._undo.append(partial(setattr, config, name, getattr(config, name)))
+        self._configured.append((config, name, getattr(config, name)))
+        self._undo.append(partial(setattr, *self._configured[-1]))
         setattr(config, name, value)
 
     def unfreeze(self, part: nn.Module | nn.Parameter) -> None:
@@ -153,7 +193,8 @@ class Method:
         if self._model is not None:
             raise RuntimeError(f"this {self} is attached to another model: make a new one for this model")
         _refuse_weights_that_are_not_here(model)
-        self.added, self._undo = [], []  # what takes the edits back, the last one first; each may run twice
+        self.added, self._hooks, self._configured = [], [], []
+        self._undo = []  # what takes the edits back, the last one first; each may run twice
         self._modes = [(module, module.training) for module in model.modules()]
         try:
             self._model = model
@@ -182,6 +223,8 @@ class Method:
     def _attached_to(self) -> PreTrainedModel:
         if self._model is None:
             raise RuntimeError(f"{self} is not attached to a model")
+        if self._is_off:
+            raise RuntimeError(f"{self} is switched off: leave `with method.off():` first")
         return self._model
 
     def _leave(self) -> None:

@@ -9,6 +9,7 @@ from families import batch, tiny
 from torch import nn
 
 from peft_edu import BitFit, FullFineTuning, HeadOnly, LoRA, PTuning, TopBlocks, count, load, save, trainable
+from peft_edu.anatomy import linear_maps
 from peft_edu.lora import LoRA as PackagedLoRA
 from peft_edu.method import METHODS, Method, attached
 
@@ -351,6 +352,20 @@ def test_a_field_that_is_changed_later_is_not_saved_as_if_it_had_been_used(tmp_p
     assert not (tmp_path / "changed").exists()
 
 
+@pytest.mark.parametrize("wrong, message", [("child", "got the class Linear"), ("module", "got a LinearMap")])
+def test_what_is_added_is_a_module_and_so_is_its_place(wrong, message):
+    target = linear_maps(model := tiny("bert", "classify"), ("query",))[0]
+
+    class Wrong(LoRA):
+        def insert(self, model):
+            child = nn.Linear if wrong == "child" else nn.Linear(1, 1)
+            self.add(target if wrong == "module" else target.module, "mine", child)
+
+    with pytest.raises(TypeError, match=f"{wrong} must be an nn.Module, {message}"):
+        Wrong().attach(model)
+    assert attached(model) is None
+
+
 def test_a_hook_is_remembered_by_its_handle():
     class Forgetful(LoRA):
         def insert(self, model):
@@ -360,3 +375,33 @@ def test_a_hook_is_remembered_by_its_handle():
     with pytest.raises(TypeError, match="hook takes the handle that .* gives, got print"):
         Forgetful().attach(model)
     assert attached(model) is None
+
+
+def test_off_ends_as_it_began_whatever_happens_in_it():
+    method = TopBlocks(1)
+    model = method.attach(tiny("bert", "classify"))
+    nn.init.normal_(model.classifier.weight)
+    kept = model.classifier.weight.clone()
+    with pytest.raises(KeyboardInterrupt), method.off():
+        assert not torch.equal(model.classifier.weight, kept)
+        raise KeyboardInterrupt
+    assert torch.equal(model.classifier.weight, kept)
+
+
+def test_off_is_not_for_saving_nor_for_taking_off(tmp_path):
+    method = LoRA()
+    model = method.attach(tiny("gpt2"))
+    for refused in (lambda: save(model, tmp_path), method.detach, method.merge, lambda: method.off().__enter__()):
+        with method.off(), pytest.raises(RuntimeError, match="is switched off: leave `with method.off"):
+            refused()
+    save(model, tmp_path / "afterwards")
+
+
+def test_a_copy_is_switched_off_alone():
+    model = LoRA().attach(tiny("gpt2", dtype=torch.float64))
+    for parameter in trainable(model).values():
+        nn.init.normal_(parameter, std=0.2)
+    twin, inputs = copy.deepcopy(model), batch()
+    with attached(twin).off():
+        assert not torch.equal(twin(**inputs).logits, model(**inputs).logits)
+    assert torch.equal(twin(**inputs).logits, model(**inputs).logits)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from peft_edu.lab.models import hub
+from peft_edu.lab.models import hub, real
 from peft_edu.lab.paths import bundled, data_path
 
 BLOCKS = 1_000  # that a model may have: more would be built for minutes before anything is seen to be wrong
@@ -23,12 +23,16 @@ def locate(name: str | os.PathLike) -> tuple[Path, bool]:
     try:
         if isinstance(name, str) and (place / "config.json").is_file() and data_path("models") in place.parents:
             return place, True
+        if name in real.real_models():
+            return real.real_model(name), False
         return (folder if folder.is_dir() else hub.fetch(str(name))), False
     except OSError as error:  # a name may also be too long for a file
         listed = ", ".join(bundled("models", "config.json")) or "none yet"
+        known = ", ".join(real.real_models())
         name = f"{name!s:.80}"
         raise ValueError(
-            f"no backbone {name!r}. Bundled: {listed}; they need no network. It is no folder here, and {error}"
+            f"no backbone {name!r}. Bundled: {listed}; they need no network. Real ones, by `make real`: {known}. It is "
+            f"no folder here, and {error}"
         ) from error
 
 
