@@ -194,8 +194,8 @@ def test_any_right_encoder_passes(style):
         ("detach", "no gradient reaches start"),
         ("alone", "follows from its own row alone"),
         ("one way, wide", "the first embedding does not know of the last row"),
-        ("one layer", "num_layers=2"),
-        ("wide", "half of d in each direction"),
+        ("one layer", "the LSTM has one layer"),
+        ("wide", "makes half of d"),
         ("no relu", "no ReLU between"),
         ("relu last", "a ReLU stands at the end"),
         ("tanh", "the paper has a ReLU"),
@@ -236,8 +236,8 @@ def test_the_encoder_is_the_package_s_and_is_counted(n, d):
 @pytest.mark.parametrize(
     "f, message",
     [
-        (lambda n, d: encoder_count(n, d) - n * d, "the encoder's inputs are left out"),
-        (lambda n, d: n * d, "what is kept afterwards"),
+        (lambda n, d: encoder_count(n, d) - n * d, "x is left out"),
+        (lambda n, d: n * d, "this is x alone"),
         (lambda n, d: n * d + 2 * (d * d + d), "the LSTM is left out"),
         (lambda n, d: encoder_count(n, d) - 2 * (d * d + d), "the MLP is left out"),
         (lambda n, d: encoder_count(n, d) - 2 * d, "the MLP's biases"),

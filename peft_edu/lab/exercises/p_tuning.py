@@ -101,6 +101,8 @@ def _answer(f) -> None:
         raise Misconception(f"expected one id a text, got {result!r}: there are two texts in the batch") from error
     if given != (5, 8):
         at = f"expected the tokens (5, 8) for the two texts, got {given}"
+        if not set(given) <= set(candidates):
+            at += f". An answer is one of the candidates' ids, here {candidates}, and each text has its own gap"
         raise Misconception(wrong.get(given, at))
     one = tuple(int(each) for each in f(logits[1:], ids[1:], MASK, [1, 8]))
     if one != (1,):
@@ -138,10 +140,10 @@ def _count(f) -> None:
     lstm, mlp = parts(d)
     one_way = lstm // 4
     wrong = {
-        lstm + mlp: "the encoder's inputs are left out: n d parameters, they are trained, too",
+        lstm + mlp: "x is left out: what goes into the encoder is trained, too, n d parameters",
         n * d + lstm: "the MLP is left out",
         n * d + mlp: "the LSTM is left out",
-        n * d: "this is what is kept afterwards: while it learns, the encoder is trained as well",
+        n * d: "this is x alone: the LSTM and the MLP are trained as well",
         n * d + one_way + mlp: "one direction of one layer: the LSTM has two directions and two layers",
         n * d + 2 * one_way + mlp: "half of the LSTM: two directions and two layers are four times 4 (h d + h h + 2 h)",
         n * d + lstm - 4 * 4 * h + mlp: "PyTorch's LSTM has two biases a gate, one for the input and one for its state",

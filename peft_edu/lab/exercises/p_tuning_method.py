@@ -22,6 +22,7 @@ from peft_edu.method import METHODS, Method
 
 AROUND = "[P] [P] [P] {subject} [P] [P] [P] [MASK] [P] [P] [P]"  # the paper's places for a masked model
 N, D = 5, 8  # in the checks of the encoder: no two of its shapes are alike
+PAIR = "an nn.LSTM gives two things, what it made at each place, and its last state"
 
 
 class PromptEncoder(nn.Module):
@@ -83,7 +84,7 @@ def _start_of(encoder: nn.Module) -> nn.Parameter:
     if any(not each.requires_grad for each in every):
         raise Misconception("a parameter is frozen: the start, the LSTM and the MLP are all trained")
     if torch.linalg.matrix_rank(starts[0].double()) < min(N, D):
-        raise Misconception("the rows of start are alike: only its place would tell one pseudo token from another")
+        raise Misconception("rows of start are alike, so pseudo tokens begin alike: begin with random numbers")
     return starts[0]
 
 
@@ -96,15 +97,17 @@ def _made(encoder: nn.Module) -> Tensor:
                 f"it works in float32 alone ({error}): make no tensor in forward, so that encoder.to(...) moves all"
             ) from error
         raise
+    except TypeError as error:
+        if "not tuple" in str(error):
+            raise Misconception(f"{PAIR}. The MLP reads the first alone") from error
+        raise
 
 
 def _expect_embeddings(output: object, dtype: torch.dtype) -> None:
     if output is None:
         raise Misconception(NOTHING)
     if isinstance(output, tuple):
-        raise Misconception(
-            "forward gives a pair: nn.LSTM gives (what it made at each place, its last state). Take the first"
-        )
+        raise Misconception(f"forward gives a pair. {PAIR}. Take the first")
     if not isinstance(output, Tensor):
         raise Misconception(f"forward gives a {type(output).__name__}, but must give a tensor")
     if output.shape == (1, N, D) or output.shape == (N, 1, D):
@@ -145,7 +148,7 @@ def _expect_parts(encoder: nn.Module, start: nn.Parameter) -> None:
     if not lstms:
         raise Misconception("there is no nn.LSTM in it")
     inside = {parameter for lstm in lstms for parameter in lstm.parameters()} | {start}
-    wrong_size = {4: "half of d in each direction, d // 2", 1: "it has two layers: num_layers=2"}
+    wrong_size = {4: "each of the two directions makes half of d", 1: "two are asked for"}
     numbers, wanted = sum(each.numel() for each in encoder.parameters()), encoder_count(N, D)
     if sum(lstm.num_layers for lstm in lstms) < 2:
         raise Misconception(f"the LSTM has one layer: {wrong_size[1]}")
@@ -384,8 +387,8 @@ def _expect_one_encoder(method: Method, cls: type, d: int) -> None:
         made = method.added[0]()
     if tuple(made.shape) != (3, d):
         raise Misconception(
-            f"for a template with three [P] the encoder makes {tuple(made.shape)}, and not (3, {d}): n is "
-            "self.template.count('[P]'), d is table.embedding_dim"
+            f"for a template with three [P] and a table of width {d} the encoder makes {tuple(made.shape)}, and not "
+            f"(3, {d}): count n in self.template, and ask the table for its width"
         )
 
 
