@@ -2,16 +2,16 @@
 
 from peft_edu.lab.exercises.model_answers import HINTS, model_answer
 
-HINTS["How many of 128 directions hold 90% of the energy, in the block where it takes most?"] = {
+HINTS["How many of 128 directions hold 90% of the energy, in the block that needs most?"] = {
     "too high": "A task's gradients have few directions, and so has their sum.",
     "too low": "The task is made of several patterns, each with its own.",
-    "right": "A quarter of the directions holds nine tenths of it.",
+    "right": "Less than a quarter of the directions holds nine tenths of it.",
 }
 HINTS["B starts at zero. What if A starts at zero, too?"] = {
     "it learns more slowly": "Why never? Say it in the box below.",
     "it learns as well": "Why never? Say it in the box below.",
 }
-HINTS["On reviews, how many points lie between the mean of the best rank and that of the worst?"] = {
+HINTS["How many points lie between the means of the best and the worst rank on reviews?"] = {
     "too high": "Eight matrices of rank 1 do a lot.",
     "too low": "Some seeds go wrong, at any rank: look at the worst one beside each mean.",
 }
