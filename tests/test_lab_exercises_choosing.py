@@ -134,11 +134,11 @@ def rule(score=min, budgeted=True, close=2.0, biggest=False, below=lambda kept, 
         (rule(score=fmean), "B is chosen, whose mean is good"),
         (rule(score=max), "one lucky seed"),
         (rule(close=100), "the smallest is chosen"),
-        (rule(biggest=True), "the best is chosen, whatever it keeps"),
+        (rule(biggest=True), "the best is chosen, however large"),
         (rule(close=1.99), "exactly 2 points below"),
         (rule(budgeted=False), "the budget is not used"),
         (rule(late=True), "compare with the best of those that fit"),
-        (rule(below=lambda kept, budget: kept < budget), "B keeps exactly 60"),
+        (rule(below=lambda kept, budget: kept < budget), "B has exactly 60"),
         (
             lambda c, budget: min((k, n) for n, (k, s) in c.items() if k <= budget and min(s) > 93.5)[1],
             "expected|chosen",
@@ -291,6 +291,17 @@ def method(kind="ia3"):
         child = None
 
     return MyMethod
+
+
+def test_a_vector_as_wide_as_the_wrong_side_of_a_map_is_named():
+    @dataclass
+    class MyMethod(Method):
+        def insert(self, model):
+            for target in linear_maps(model, ("down",)):
+                self.add(target.module, "scale", Scale(len(target.weight)))
+                self.hook(target.module.register_forward_pre_hook(target.module.scale.before))
+
+    says("choosing.own", MyMethod, "down reads 512 numbers and gives 128")
 
 
 @pytest.mark.parametrize("kind", ["ia3", "one block", "query biases", "norms", "shift"])

@@ -105,7 +105,7 @@ def test_what_passes_is_the_update_of_any_shape(out, into, rank, alpha):
         ("alpha", "scaled by alpha, not by alpha / r"),
         ("upside", "upside down"),
         ("float32", "is torch.float32, and weight is torch.float64"),
-        ("device", "does not go where weight is"),
+        ("device", "not on the device of weight"),
         ("alike", "rows of A are alike"),
         ("both zero", "both zero"),
         ("A zero", "it is B that is zero and A that is random"),
@@ -273,6 +273,20 @@ def test_a_misconception_of_the_insert_is_named(fault, message):
     assert not feedback and re.search(message, repr(feedback), re.DOTALL), feedback
 
 
+def test_an_update_under_another_name_than_the_hook_s_is_told():
+    @dataclass
+    class MyLoRA(Method):
+        rank: int = 8
+        alpha: float = 16
+
+        def insert(self, model):
+            for target in linear_maps(model, ("query", "value")):
+                self.add(target.module, "lora", LowRank(target.weight, self.rank, self.alpha))
+                self.hook(target.module.register_forward_hook(add_my_lora))
+
+    assert "the hook looks for module.my_lora" in repr(checked("lora.insert", MyLoRA))
+
+
 def test_a_class_that_is_no_recipe_is_told():
     class NoDataclass(Method):
         def insert(self, model):
@@ -311,7 +325,7 @@ def directions(strengths, share, power=2, more=1):
         (partial(directions, more=0), "one more is needed"),
         (lambda s, share: directions(s.flip(0), share), "starts with the weakest"),
         (lambda s, share: directions(s, 0.9), "share is not used"),
-        (lambda s, share: int((s**2 / (s**2).sum() > share).sum()), "add them up first"),
+        (lambda s, share: int((s**2 / (s**2).sum() > share).sum()), "first add up the energies"),
         (lambda s, share: int(((s**2).cumsum(0) / (s**2).sum() <= share).sum()) + 1, "that is enough"),
         (lambda s, share: s, "expected a number, got Tensor"),
     ],

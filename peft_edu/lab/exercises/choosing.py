@@ -37,10 +37,13 @@ def _pareto(f) -> None:
         frozenset({"D"}): "only the smallest is kept: B scores more, and nothing beats it",
         frozenset(POINTS): "nothing is left out: A is larger than B and scores less",
         frozenset({"full", "top", "A", "C"}): "these are the ones that are beaten: the others are asked for",
+        frozenset(): "nobody is left: is each point compared with itself, too? It does not beat itself",
         frozenset({"B", "C", "D"}): "C is as large as B and scores less: B beats it, though it is not smaller",
     }
     if found != {"B", "D"}:
-        raise Misconception(wrong.get(found, f"expected B and D, got {', '.join(sorted(map(str, found)))}"))
+        names = ", ".join(sorted(map(str, found))) or "no name"
+        why = wrong.get(found, f"expected B and D, got {names}")
+        raise Misconception(f"{why}. (The check's own points, with size and score, are {POINTS})")
     if set(f({"x": (1, 2.0), "y": (1, 2.0)})) != {"x", "y"}:
         raise Misconception("two that are the same in both do not beat each other: both stay")
 
@@ -69,7 +72,7 @@ def _rank(f) -> None:
     result = f(96, 6, 20_000)
     if isinstance(result, float) and not result.is_integer():
         raise Misconception(f"{result:.2f} is no rank: round down to a whole number")
-    expect_number(result, 8, wrong)
+    expect_number(result, 8, wrong, f"for width 96, 6 blocks and a budget of 20,000 it is 8, yours gives {result}")
 
 
 def training_bytes(total, trainable):
@@ -98,7 +101,8 @@ def _memory(f) -> None:
         8_240: "these are 8 bytes a number: float32 takes 4",
         2_060: "these are 2 bytes a number: float32 takes 4",
     }
-    expect_number(f(1_000, 10), 4_120, wrong)
+    result = f(1_000, 10)
+    expect_number(result, 4_120, wrong, f"for 1,000 parameters, 10 of them trained, it is 4,120, yours gives {result}")
     otherwise = "right for 10 of 1,000 trained parameters, but not for 300 of 500"
     expect_number(f(500, 300), 5_600, {}, otherwise)
 
@@ -182,15 +186,15 @@ def _choose(f) -> None:
             "B": "B is chosen, whose mean is good and whose worst seed is 94: look at the worst seed of each",
             "E": "E is chosen for one lucky seed: look at the worst seed of each",
             "D": "the smallest is chosen, whatever it scores: first leave out what is too far below the best",
-            "full": "the best is chosen, whatever it keeps: A is within 2 points of it, and keeps much less",
+            "full": "the best is chosen, however large: A is within 2 points of it, and has far fewer bytes",
             "top": "A is exactly 2 points below the best, which is not more than 2: it stays",
         }),
         (299, "B", {
-            "A": "the budget is not used: A keeps 300, and 299 are allowed",
+            "A": "the budget is not used: A has 300 bytes, and 299 are allowed",
             None: "with 299 bytes B, D and E fit, and the best of these is B: compare with the best of those that fit",
             "D": "with 299 bytes B, D and E fit; D is 4 points below B",
         }),
-        (60, "B", {"D": "B keeps exactly 60, and 60 are allowed: it fits"}),
+        (60, "B", {"D": "B has exactly 60 bytes, and 60 are allowed: it fits"}),
         (10, None, {}),
     ):  # fmt: skip
         try:
@@ -204,4 +208,5 @@ def _choose(f) -> None:
         if result is None and budget == 5_000:
             raise Misconception(NOTHING)
         if result != right:
-            raise Misconception(wrong.get(result, f"with {budget:,} bytes {asked}, {right}, got {result}"))
+            why = wrong.get(result, f"with {budget:,} bytes {asked}, {right}, got {result}")
+            raise Misconception(f"{why}. (The check's own candidates are {CANDIDATES})")

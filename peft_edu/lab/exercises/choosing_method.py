@@ -147,10 +147,23 @@ def _own(cls) -> None:
         _expect_the_same_when_loaded(model)
     if not torch.allclose(_answers(model), base):
         raise Misconception("after detach the model computes something else: change it by self.hook or self.configure")
-    trained = count(cls().attach(backbone("tiny-bert", head="classify")[0]))
+    trained = count(_on_tiny_bert(cls))
     if (own := trained.trainable - trained.head) >= MOST:
         asked = f"fewer than {MOST:,} are asked for: take fewer places, or less at each"
         raise Misconception(f"it trains {own:,} parameters of tiny-bert beside the task head, and {asked}")
+
+
+def _on_tiny_bert(cls: type[Method]) -> PreTrainedModel:
+    """Attached to the model of the lesson, where a map may read more numbers than it gives: does text go through?"""
+    model = cls().attach(backbone("tiny-bert", head="classify")[0])
+    try:
+        _answers(model)
+    except RuntimeError as error:
+        raise Misconception(
+            f"it stops on tiny-bert, where down reads 512 numbers and gives 128 ({error}): a weight is (out, in). Is "
+            "each vector as wide as what it multiplies?"
+        ) from error
+    return model
 
 
 @torch.no_grad()

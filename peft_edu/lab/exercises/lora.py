@@ -180,9 +180,10 @@ def _directions(f) -> None:
         4: "the strengths themselves are added: energy is their square",
         2: "these directions hold less than the share: one more is needed",
         5: "this starts with the weakest direction: the largest come first",
-        0: "no single direction is compared with the share: add them up first, with cumsum",
+        0: "each direction is compared with the share alone: first add up the energies, from the largest on",
     }
-    expect_number(untouched(f, (strengths,), 0.9), 3, wrong)
+    result = untouched(f, (strengths,), 0.9)
+    expect_number(result, 3, wrong, f"for strengths {strengths.tolist()} and share 0.9 it is 3, yours gives {result}")
     expect_number(f(strengths, 0.5), 1, {3: "share is not used: it is 0.5 here, and was 0.9 before"})
     even = torch.ones(4, dtype=torch.float64)
     expect_number(f(even, 0.5), 2, {3: "two of four equal directions hold half exactly: that is enough"})

@@ -52,8 +52,8 @@ def _module(cls) -> None:
     meta = cls(torch.empty(3, 5, device="meta"), 2, ALPHA)
     if any(not each.is_meta for each in meta.parameters()):
         raise Misconception(
-            "A or B does not go where weight is, as it must for a weight on a GPU: "
-            "weight.new_empty(...) takes the device along"
+            "A or B is not on the device of weight, so a weight on a GPU would fail: "
+            "weight.new_empty(...) makes a tensor on weight's device"
         )
     _expect_names(cls(weight, 2, ALPHA))
 
@@ -65,10 +65,10 @@ def _check_module(cls, weight: Tensor, x: Tensor) -> None:
     if any(each.dtype != weight.dtype for each in (A, B)):
         raise Misconception(
             f"A or B is {A.dtype if A.dtype != weight.dtype else B.dtype}, and weight is {weight.dtype}: "
-            "weight.new_empty(...) takes the dtype along"
+            "weight.new_empty(...) makes a tensor of weight's dtype"
         )
     if not A.any() and not B.any():
-        raise Misconception("A and B are both zero: each one's gradient is a product with the other, zero for ever")
+        raise Misconception("A and B are both zero: A is to start at random. The next cells show what it is good for")
     if torch.linalg.matrix_rank(A.double()) < min(A.shape) and A.any():
         raise Misconception("the rows of A are alike: they would get the same gradient, and the rank would stay at 1")
     start = untouched(update, (x,))
@@ -91,7 +91,7 @@ def _check_module(cls, weight: Tensor, x: Tensor) -> None:
             fits = torch.allclose(update(shorter), (ALPHA / 2 * shorter @ change.T).to(x), rtol=1e-4, atol=1e-5)
         except Exception as error:
             raise Misconception(
-                f"right for x (t, in), but it stops for {tuple(shorter.shape)}: x is (..., in), any number of axes"
+                f"right for x (t, in), but it stops for x {tuple(shorter.shape)}: x is (..., in), any number of axes"
             ) from error
         if not fits:
             raise Misconception(f"right for x (t, in), but not for x {tuple(shorter.shape)}: x is (..., in)")
@@ -250,7 +250,15 @@ def _insert(cls) -> None:
     """class MyLoRA(Method), a @dataclass with rank and alpha: insert(self, model) puts a LowRank beside each query and
     value map of every block, by self.add and self.hook"""
     expect_a_method(cls, rank=2, alpha=ALPHA)
-    _check_insert(cls, tiny_model("bert"))
+    try:
+        _check_insert(cls, tiny_model("bert"))
+    except AttributeError as error:
+        if "attribute 'my_lora'" not in str(error):
+            raise
+        raise Misconception(
+            "the hook looks for module.my_lora, and nothing of this name is there: "
+            'self.add(target.module, "my_lora", ...)'
+        ) from error
     try:
         _check_insert(cls, tiny_model("llama"))
     except Misconception as error:
