@@ -22,6 +22,6 @@ def checked_scores(name: str, scores: object) -> dict:
 def stored(seeds: Seeds) -> str:
     """Mean and range in HTML, if there are any."""
     if not seeds:
-        return " No run of this setting is stored."
+        return " The stored runs have other settings."
     runs = f"{min(seeds):.1f} to {max(seeds):.1f} over {len(seeds)} seeds" if len(seeds) > 1 else "1 seed"
     return f" Stored: <b>{fmean(seeds):.1f}</b> ({runs})."

@@ -119,10 +119,13 @@ class SizeCard(Card):
 
     def words(self, numbers) -> str:
         setting, sizes, *_ = numbers
-        scores = HELD if self.held else stored(self.scores.get(setting, ())) if self.scores else ""
-        if setting in self.own and not self.held:
-            scores += f" Your run: <b>{self.own[setting]:.1f}</b>."
-        return html_table(COLUMNS, [size.row() for size in sizes]) + scores
+        return html_table(COLUMNS, [size.row() for size in sizes]) + (HELD if self.held else self._scores(setting))
+
+    def _scores(self, setting: int) -> str:
+        """What is stored of this setting, and what the learner's own run of it reached."""
+        seeds = self.scores.get(setting, ())
+        own = f" Your run: <b>{self.own[setting]:.1f}</b>." if setting in self.own else ""
+        return own if own and not seeds else stored(seeds) + own if self.scores else own
 
     def draw(self, numbers) -> Figure:
         setting, _, *more = numbers
