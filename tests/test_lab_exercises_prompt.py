@@ -71,6 +71,7 @@ def test_any_right_style_passes(name, f):
     [
         ("prompt.inputs", lambda e, P: torch.cat([e, P.expand(2, -1, -1)], 1), "behind the text"),
         ("prompt.inputs", lambda e, P: e + P[:3], "not added to the text"),
+        ("prompt.inputs", lambda e, P: torch.cat([P, e], 1), "show it once for each of the b texts"),
         ("prompt.inputs", lambda e, P: prompt_inputs(e, P.detach()), "no gradient reaches the prompt"),
         ("prompt.inputs", lambda e, P: print(end=""), "is there a return"),
         ("prompt.mask", lambda mask, p: mask, "as long as before"),
@@ -91,6 +92,7 @@ def test_any_right_style_passes(name, f):
         ("prompt.count", lambda p, d, blocks: 35, "always the same number"),
         ("prompt.start", lambda words, ids, n: words[list(ids)], "repeat the text"),
         ("prompt.start", lambda words, ids, n: words[:n], "the first rows of words"),
+        ("prompt.start", lambda words, ids, n: words[ids], "index by a list"),
         (
             "prompt.start",
             lambda words, ids, n: words[list(ids)].repeat_interleave(-(-n // len(ids)), 0)[:n],

@@ -240,7 +240,7 @@ def _expect_added(method: Method, model: PreTrainedModel) -> None:
     except ValueError as error:
         if "leaves nothing to train" not in str(error):
             raise
-        if hooks:
+        if hooks or any(each._forward_hooks or each._forward_pre_hooks for each in model.modules()):
             raise Misconception(
                 "it is hooked, but not added: without self.add nothing of it is trained or saved"
             ) from error

@@ -35,7 +35,14 @@ def prompt_inputs(embeddings, prompt):
 def _prompt_inputs(f) -> None:
     """f(embeddings, prompt) -> (b, p + t, d): embeddings (b, t, d), prompt (p, d), the same for every row"""
     embeddings, prompt = tensors((2, 3, 4), (5, 4))
-    result = untouched(f, (embeddings, prompt))
+    try:
+        result = untouched(f, (embeddings, prompt))
+    except RuntimeError as error:
+        if "number of dimensions" not in str(error):
+            raise
+        raise Misconception(
+            "the prompt (p, d) is put beside the texts (b, t, d): show it once for each of the b texts first"
+        ) from error
     rows = prompt.expand(2, -1, -1)
     wrong = {"the prompt stands behind the text: a decoder's text would never see it": torch.cat([embeddings, rows], 1)}
     if isinstance(result, torch.Tensor) and result.shape == embeddings.shape:
@@ -184,7 +191,14 @@ def _start_rows(f) -> None:
     """f(words, ids, length) -> (length, d): the rows of words (v, d) that ids names, again and again from the first"""
     (words,) = tensors((9, 4))
     for ids, length in (([2, 5, 7], 3), ((2, 5, 7), 8), ([2, 5, 7], 2), ([4], 3)):
-        result = f(words, ids, length)
+        try:
+            result = f(words, ids, length)
+        except IndexError as error:
+            if "too many indices" not in str(error):
+                raise
+            raise Misconception(
+                f"ids may be a tuple, and words[{ids}] asks for {len(ids)} axes, not for rows: index by a list"
+            ) from error
         right = words[[ids[i % len(ids)] for i in range(length)]]
         if isinstance(result, Tensor) and result.shape == right.shape and length > len(ids) > 1:
             blocked = words[list(ids)].repeat_interleave(-(-length // len(ids)), 0)[:length]
