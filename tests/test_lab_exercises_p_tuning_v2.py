@@ -223,7 +223,7 @@ def test_any_right_insert_passes(style):
         ("name", "no attention module has a child called prefix"),
         ("no attention", "nobody calls them: self.configure"),
         ("by hand", "after detach the model still attends in another way"),
-        ("length", "use self.length"),
+        ("length", "that self.length or"),
         ("first", "only the first layer has a prompt"),
         ("all", "self.layers says which ones"),
         ("place", r"layers \[0, 2\] are asked for, and \[0, 1\] have"),

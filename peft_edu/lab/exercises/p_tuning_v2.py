@@ -61,7 +61,11 @@ def _f1(f) -> None:
     result = f(given, right)
     expect_number(round(result, 6) if isinstance(result, float) else result, round(2 / 7, 6),
            {round(value, 6): message for value, message in wrong.items()})  # fmt: skip
-    if f(set(), set(right)) != 0:
+    try:
+        nothing_given = f(set(), set(right))
+    except ZeroDivisionError as error:
+        raise Misconception("right where something is found, but where nothing is given it divides by 0") from error
+    if nothing_given != 0:
         raise Misconception("where nothing is given, F1 is 0")
 
 

@@ -47,7 +47,9 @@ def _count(f) -> None:
         18: "this is the task head alone",
         250 + 30: "the head has one bias for each label, and not one for each label and feature",
     }
-    expect_number(f(5, 5, 5, 3), 268, wrong)
+    result = f(5, 5, 5, 3)
+    told = f"5 positions in 5 layers of width 5, and a head of 3 labels, have 268 parameters; yours gives {result}"
+    expect_number(result, 268, wrong, told)
     otherwise = "right for 5 layers of width 5, but not for 2 positions in 4 layers of width 128: 2,048 and the head"
     expect_number(f(2, 4, 128, 3), 2_048 + 387, {2_048: "the task head is left out"}, otherwise)
 
@@ -344,7 +346,9 @@ def _expect_prompts(method: Method, model: PreTrainedModel, layers: tuple[int, .
         if layers is not None and len(found) == len(modules):
             raise Misconception("all layers have a prompt: self.layers says which ones are to have one")
         if layers is not None and found == list(range(len(wanted))):
-            raise Misconception(f"layers {wanted} are asked for, and {found} have a prompt: use modules[layer]")
+            raise Misconception(
+                f"layers {wanted} are asked for, and {found} have a prompt: `chosen` has the layers' numbers"
+            )
         if found == [0]:
             raise Misconception("only the first layer has a prompt: is a return one step too far to the right?")
         raise Misconception(f"layers {wanted} are to have a prompt, counted from 0, and {found} have one")
@@ -354,7 +358,10 @@ def _expect_prompts(method: Method, model: PreTrainedModel, layers: tuple[int, .
         raise Misconception("layers share one prompt: each has keys and values of its own")
     each = 2 * 3 * heads * width
     if (numbers := sum(parameter.numel() for parameter in prompts[0].parameters())) != each:
-        raise Misconception(f"length=3 trains {numbers} parameters in a layer, and not {each}: use self.length")
+        raise Misconception(
+            f"with length=3 and {heads} heads of width {width} a layer trains {numbers} parameters, and not {each}: "
+            "is a number written down that self.length or key_value_shape(model) should give?"
+        )
     starts = [torch.cat([parameter.detach().flatten() for parameter in prompt.parameters()]) for prompt in prompts]
     if any(torch.equal(starts[0], other) for other in starts[1:]):
         raise Misconception("all layers start from the same numbers: split_table gives each layer its own")

@@ -6,7 +6,7 @@ HINTS["Full fine-tuning has an F1 of nearly 100. What has the prompt of 64 posit
     "too high": "A long prompt at the input has to work through four frozen layers, and is hard to train.",
     "too low": "It does far more than a task head alone, which has about 52.",
 }
-HINTS["150 steps with your 4 positions in each layer: what F1?"] = {
+HINTS["75 steps with your 4 positions in each layer: what F1?"] = {
     "too low": "In pretraining the model has learned who gives and who gets. The prompts have to bring it out.",
 }
 HINTS["Prompts of 4 positions in the top layers alone: what accuracy on reviews?"] = {
