@@ -113,7 +113,7 @@ def test_what_passes_is_the_bottleneck_of_any_shape(width, size):
         ("square", "a matrix of d by d"),
         ("frozen", "a parameter is frozen"),
         ("biases", "a bias does not start at 0"),
-        ("own start", "nn.Linear has a start of its own"),
+        ("own start", "nn.Linear has drawn its own start"),
         ("fixed", "draw both with std, the third argument"),
         ("both zero", "both maps start at zero"),
         ("up zero", "one map starts at zero"),
@@ -238,7 +238,7 @@ def test_any_right_insert_passes(style):
     "fault, message",
     [
         ("nothing", "Not written yet: insert adds no adapter yet"),
-        ("not added", "hooked, but not added"),
+        ("not added", "no adapter was added"),
         ("no hook", "the hook is forgotten"),
         ("kept hook", "after detach a hook is still there"),
         ("no norms", "the LayerNorms stay frozen"),
@@ -255,7 +255,7 @@ def test_any_right_insert_passes(style):
         ("twice", "registered twice"),
         ("double", "the output is added once more"),
         ("size", "use self.bottleneck"),
-        ("std", "hand self.std on"),
+        ("std", "give self.std to the adapter"),
     ],
 )
 def test_a_misconception_of_the_insert_is_named(fault, message):
@@ -297,8 +297,8 @@ def test_the_lesson_s_method_is_the_package_s_adapter_and_is_saved_and_loaded(so
         (lambda A, x: ((A(x) - x).norm() / x.norm()) ** 2, "the share of the squares"),
         (lambda A, x: (A(x) - x).norm(), "divide it by that of x"),
         (lambda A, x: x.norm() / (A(x) - x).norm(), "upside down"),
-        (lambda A, x: (A(x).norm() - x.norm()).abs() / x.norm(), "the lengths are compared"),
-        (lambda A, x: (A(x) - x).norm(dim=1) / x.norm(dim=1), "one number is asked for"),
+        (lambda A, x: (A(x).norm() - x.norm()).abs() / x.norm(), "the difference of two lengths"),
+        (lambda A, x: (A(x) - x).norm(dim=1) / x.norm(dim=1), "it must give one number"),
         (lambda A, x: print(end=""), "is there a return"),
         (lambda A, x: 3, "expected .*, got 3.0"),
     ],
@@ -318,7 +318,7 @@ def folded(W, b, V, c, U, e, weight=None, bias=None):
         (lambda W, b, V, c, U, e: folded(W, b, V, c, U, e, weight=U @ V @ W), "the map's own W is missing"),
         (lambda W, b, V, c, U, e: folded(W, b, V, c, U, e, weight=W), "W stays as it was"),
         (lambda W, b, V, c, U, e: folded(W, b, V, c, U, e, bias=b), "b stays as it was"),
-        (lambda W, b, V, c, U, e: folded(W, b, V, c, U, e, bias=b + U @ c + e), "b goes through the adapter, too"),
+        (lambda W, b, V, c, U, e: folded(W, b, V, c, U, e, bias=b + U @ c + e), "the adapter reads all of h"),
         (lambda W, b, V, c, U, e: folded(W, b, V, c, U, e, bias=U @ (V @ b + c) + e), "b itself is missing"),
         (lambda W, b, V, c, U, e: folded(W, b, V, c, U, e, bias=b + U @ V @ b + e), "b_down is missing"),
         (lambda W, b, V, c, U, e: folded(W, b, V, c, U, e, bias=b + U @ (V @ b + c)), "b_up is missing"),
@@ -357,8 +357,8 @@ def replaced(adapter):
     "f, message",
     [
         (emptied("up.weight"), "b_up is still added"),
-        (emptied("down.weight", "up.bias"), "W_down is empty"),
-        (replaced, "forward is exchanged"),
+        (emptied("down.weight", "up.bias"), "W_down is zero"),
+        (replaced, "forward is replaced"),
         (lambda adapter: None, "the adapter does what it did before"),
     ],
 )

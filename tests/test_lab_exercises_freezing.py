@@ -66,7 +66,7 @@ def test_any_right_step_passes(zero, plain):
         ("no step", r"optimizer.step\(\) is missing"),
         ("zero between", "zero_grad.. does not stand between"),
         ("two backwards", "twice as far"),
-        ("upwards", "the loss is climbed"),
+        ("upwards", "the loss goes up"),
         ("after", "the loss after the step"),
         ("tensor", "give loss.item"),
         ("output", "expected the loss as a number, got list"),
@@ -100,7 +100,7 @@ def loop(fault="", params="all", falls="groups"):
             )
             if falls == "groups" or fault:
                 for group in optimizer.param_groups:
-                    group["lr"] = share * rate
+                    group["lr"] = share * (group["lr"] if fault == "product" else rate)
             take = batches[0] if fault == "one batch" else batch
             losses.append(step("no zero" if fault == "sum" else "")(model, take, optimizer))
             if falls == "scheduler" and not fault:
@@ -126,11 +126,12 @@ def test_any_right_loop_passes(params, falls):
     [
         ("constant", "the learning rate stays as it is"),
         ("too soon", "the last step has a learning rate of 0"),
+        ("product", "of the step before smaller"),
         ("rising", "the learning rate rises"),
         ("default", "lr is not used"),
         ("SGD", "plain gradient descent"),
         ("Adam", "this is Adam"),
-        ("anew", "made anew in each step"),
+        ("anew", "each step makes a new optimiser"),
         ("one batch", "all steps see the first batch"),
         ("sum", "gradients are never set to zero"),
         ("all", "frozen parameters have moved"),
@@ -139,7 +140,7 @@ def test_any_right_loop_passes(params, falls):
         ("short", "4 batches gave 3 losses"),
         ("no return", "is there a return"),
         ("no train", r"model.train\(\) before the loop"),
-        ("no eval", r"model.eval\(\) at the end"),
+        ("no eval", r"model.eval\(\) after the loop"),
     ],
 )
 def test_a_misconception_of_the_loop_is_named(fault, message):
@@ -169,6 +170,7 @@ def share(fault=""):
         trained = sum(p.numel() for p in every if p.requires_grad)
         total = sum(p.numel() for p in every)
         parts = {"number": trained, "frozen": 1 - trained / total, "per cent": 100 * trained / total}
+        parts |= {"tensors": trained / len(every), "else": trained / (total + 1)}
         return parts.get(fault, trained / (total - trained) if fault == "odds" else trained / total)
 
     return mine
@@ -181,6 +183,8 @@ def share(fault=""):
         ("frozen", "the frozen share"),
         ("per cent", "in per cent"),
         ("odds", "divided by frozen"),
+        ("tensors", "by the number of tensors"),
+        ("else", "of 47 parameters 15 are trained"),
         ("twice", "counted twice"),
     ],
 )

@@ -8,6 +8,7 @@ from peft_edu import LoRA, PrefixTuning
 from peft_edu.lab import (
     backbone,
     backward_cost,
+    cost_of_training,
     forward_operations,
     held_out,
     language_loss,
@@ -16,6 +17,7 @@ from peft_edu.lab import (
     pretraining_figure,
     pretraining_log,
     self_check,
+    task,
     training_memory,
 )
 from peft_edu.lab.measure import cost
@@ -137,6 +139,13 @@ def test_adamw_keeps_two_numbers_beside_each_gradient():
 def test_memory_is_of_numbers_that_there_can_be(wrong, message):
     with pytest.raises(ValueError, match=message):
         training_memory(*wrong)
+
+
+def test_what_lies_deeper_costs_more_to_train():
+    _, tokenizer = backbone("tiny-bert")
+    parts = [(), ("layer.3.",), ("layer.0.",), ("",)]  # the task head alone, the top block, the bottom block, all
+    spent = [cost_of_training(task("reviews"), tokenizer, trained).operations for trained in parts]
+    assert spent == sorted(spent) and spent[0] < spent[1] < spent[2] / 2
 
 
 @pytest.mark.parametrize("measure", [backward_cost, forward_operations, lambda model, b: median_times({"a": model}, b)])

@@ -35,6 +35,7 @@ def little(tmp_path, monkeypatch):
 
 def test_steps_and_rate_are_chosen_on_validation_not_on_test(little):
     assert scores("little", ["full"]) == scores("little", "full") == {"full": [60.0]}
+    assert scores("little", {"all of it": "full"}) == {"all of it": [60.0]}
     assert averages({"a\nb": [60.04, 60.2], 5: [1.0]}) == {"a b": 60.1, 5: 1.0}
     assert set(results("little").lr) == {0.1} and set(stored("little").lr) == {0.1, 0.2}
 

@@ -16,7 +16,14 @@ from peft_edu.lab.figures.sentences import sentences
 from peft_edu.lab.figures.tags import entities_in, right_tags, show_tags
 from peft_edu.lab.installation import self_check
 from peft_edu.lab.measure.attention import PrefixShares, prefix_mass
-from peft_edu.lab.measure.cost import backward_cost, forward_operations, median_times, readable, training_memory
+from peft_edu.lab.measure.cost import (
+    backward_cost,
+    cost_of_training,
+    forward_operations,
+    median_times,
+    readable,
+    training_memory,
+)
 from peft_edu.lab.measure.forgetting import held_out, language_loss, loss_on_old_text
 from peft_edu.lab.measure.gap import ask_people
 from peft_edu.lab.measure.moved import rms_move, starts
@@ -28,7 +35,7 @@ from peft_edu.lab.models.backbones import backbone, card, complete
 from peft_edu.lab.models.pretraining import ladder, pretraining_log
 from peft_edu.lab.study.facts import hand_written, nine_runs
 from peft_edu.lab.study.recipe import NOTE
-from peft_edu.lab.study.results import averages, interval, results, scores, scores_by, spread, stored
+from peft_edu.lab.study.results import averages, gain, interval, results, scores, scores_by, spread, stored
 from peft_edu.lab.study.run import finetune, nearest, recipe
 from peft_edu.lab.tasks.metrics import score_texts
 from peft_edu.lab.tasks.task import task
@@ -74,6 +81,7 @@ __all__ = [
     "card",
     "check",
     "complete",
+    "cost_of_training",
     "differences",
     "draw",
     "draw_block",
@@ -82,6 +90,7 @@ __all__ = [
     "explain",
     "finetune",
     "forward_operations",
+    "gain",
     "hand_written",
     "held_out",
     "hint",

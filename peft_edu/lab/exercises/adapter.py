@@ -28,16 +28,16 @@ def adapter_count(width, bottleneck):
 def _adapter_count(f) -> None:
     """f(width, bottleneck) -> the number of parameters of one adapter, its biases included"""
     wrong = {
-        48: "the biases are left out: m of W_down and d of W_up",
-        56: "b_down is left out, m numbers",
-        51: "b_up is left out, d numbers",
+        48: "these are the two matrices alone: each of the two maps has a bias, too",
+        56: "the bias of W_down is left out",
+        51: "the bias of W_up is left out",
         35: "only W_down and the biases are counted: W_up is as large as W_down",
-        64: "both biases are taken to be d long: the one behind W_down has m numbers",
-        88: "d squared is in it: an adapter never has a matrix of d by d",
-        118: "this is two adapters, what Houlsby puts into a block: one is asked for",
+        64: "both biases are counted as d long: a bias is as long as what its map gives",
+        88: "a matrix of d by d is counted: an adapter has none",
+        118: "these are two adapters, as many as a block gets: count one",
     }
     expect_number(f(8, 3), 59, wrong)
-    expect_number(f(5, 5), 60, {}, "right for d = 8 and m = 3, but not for d = m = 5: the formula is 2 m d + m + d")
+    expect_number(f(5, 5), 60, {}, "right for d = 8 and m = 3 alone: is a number in it that must be m or d?")
 
 
 def moved_share(adapter, x):
@@ -59,7 +59,7 @@ def _moved_share(f) -> None:
     x = 3 * x
     result = untouched(lambda x: f(lambda x: x + added, x), (x,))
     if isinstance(result, Tensor) and result.numel() > 1:
-        raise Misconception("one number is asked for, of all of x together: norm() without a dimension")
+        raise Misconception("it must give one number for all of x together: norm() without a dimension")
     if result is None:
         raise Misconception("it gives nothing back: is there a return?")
     right = (added.norm() / x.norm()).item()
@@ -68,8 +68,8 @@ def _moved_share(f) -> None:
         "this is a share of what comes out: divide by the length of x": (added.norm() / (x + added).norm()).item(),
         "this is the share of the squares: norm() is the length already": right**2,
         "this is the length alone: divide it by that of x": added.norm().item(),
-        "the share is upside down: the length of x stands below": 1 / right,
-        "the lengths are compared, not what was added: the length of a difference is asked for": abs(
+        "the share is upside down: divide by the length of x": 1 / right,
+        "this is the difference of two lengths: take the length of the difference": abs(
             ((x + added).norm() - x.norm()).item() / x.norm().item()
         ),
     }
@@ -107,19 +107,24 @@ def _fold(f) -> None:
     weight, bias = pair
     wrong = {
         "the map's own W is missing: the way around the bottleneck keeps it": W_up @ W_down @ W,
-        "W stays as it was: the adapter reads what W gives, so its product stands before W x": W,
+        "W stays as it was: but the adapter reads h, and x is in h": W,
         "W is counted twice": 2 * W + W_up @ W_down @ W,
     }
-    same(weight, W + W_up @ W_down @ W, wrong, "the weight is not W + W_up W_down W")
+    same(weight, W + W_up @ W_down @ W, wrong, "put W x + b in the place of h: this is not what stands before x")
     inner = W_down @ b + b_down
     wrong = {
-        "b stays as it was: the adapter's biases come along": b,
-        "b goes through the adapter, too: W_up W_down b is missing": b + W_up @ b_down + b_up,
+        "b stays as it was: the adapter has two biases, too": b,
+        "the adapter reads all of h, and b is in h: it goes down and up, too": b + W_up @ b_down + b_up,
         "b itself is missing: the way around the bottleneck keeps it": W_up @ inner + b_up,
-        "b_down is missing: W_up brings it up": b + W_up @ W_down @ b + b_up,
+        "b_down is missing: it is added before W_up": b + W_up @ W_down @ b + b_up,
         "b_up is missing": b + W_up @ inner,
     }
-    same(bias, b + W_up @ inner + b_up, wrong, "the bias is not b + W_up (W_down b + b_down) + b_up")
+    same(
+        bias,
+        b + W_up @ inner + b_up,
+        wrong,
+        "put W x + b in the place of h: this is not what is left beside x",
+    )
 
 
 def switch_off(adapter):
@@ -144,7 +149,7 @@ def _switch_off(f) -> None:
     kept = deepcopy(adapter)
     result = f(adapter)
     if "forward" in vars(adapter):
-        raise Misconception("forward is exchanged: let the module be, and empty what it adds")
+        raise Misconception("forward is replaced: leave it, and set to zero what the adapter adds")
     output = adapter(x)
     if torch.equal(output, kept(x)):
         hint = " It gives a new one back; change the one that came" if isinstance(result, nn.Module) else ""
@@ -154,7 +159,7 @@ def _switch_off(f) -> None:
     if torch.equal(adapter.up.bias, kept.up.bias):
         raise Misconception("b_up is still added to every x: up has a bias as well")
     if not adapter.down.weight.any():
-        raise Misconception("W_down is empty, and W_up gelu(b_down) + b_up is still added: empty up")
+        raise Misconception("W_down is zero, but W_up gelu(b_down) + b_up is still added: set up to zero")
     raise Misconception(f"x is still changed, by up to {(output - x).abs().max():.2g}: up must give 0 for every x")
 
 

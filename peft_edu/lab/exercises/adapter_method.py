@@ -111,7 +111,7 @@ def _expect_start(adapter: nn.Module, matrices: list[Tensor], biases: list[Tenso
         raise Misconception("x is added twice: with both maps near zero x itself must come out")
     raise Misconception(
         f"with std = 0.001 x is changed by {(output - x).norm() / x.norm():.2g} of its size: are both weights drawn "
-        "anew with std? nn.Linear has a start of its own, which is far larger"
+        "with std? nn.Linear has drawn its own start already, and it is far larger"
     )
 
 
@@ -346,7 +346,9 @@ def _check_insert(cls, model: PreTrainedModel) -> None:
         if not method.added and not hooked:
             raise NotWritten("insert adds no adapter yet. Put one behind each of the sublayer_outputs, and hook it")
         if not method.added:
-            raise Misconception("it is hooked, but not added: without self.add nothing of it is trained or saved")
+            raise Misconception(
+                "a hook is there, but no adapter was added: without self.add nothing of it is trained or saved"
+            )
         _expect_norms(method, model, every)
         _expect_adapters(method, model, base)
 
@@ -359,7 +361,7 @@ def _expect_norms(method: Method, model: PreTrainedModel, every: dict[str, nn.Pa
     if other := [name for name, p in trained.items() if p not in wanted]:
         raise Misconception(f"{other[0]} is trained: of the model's own only LayerNorms and the task head are trained")
     if not trained:
-        raise Misconception("the LayerNorms stay frozen: this method trains them along, by self.unfreeze(norm)")
+        raise Misconception("the LayerNorms stay frozen: this method trains them as well, by self.unfreeze(norm)")
     if left := [name for name, p in every.items() if p in wanted and not p.requires_grad]:
         raise Misconception(f"{left[0]} stays frozen: norms(model) gives all of them, that of the embeddings as well")
     if any(p not in method.own for p in trained.values()):
@@ -373,8 +375,8 @@ def _expect_adapters(method: Method, model: PreTrainedModel, base: Tensor) -> No
     logits, _ = listen(model)
     if not torch.allclose(logits, base, rtol=0, atol=1e-2):
         raise Misconception(
-            "right after attach the model computes something else by far: is the output counted twice, or std not "
-            "handed on?"
+            "right after attach the model gives other answers. Is the output added twice? Does the adapter get "
+            "self.std?"
         )
     _fill(adapters)
     _, heard = listen(model)
@@ -444,7 +446,7 @@ def _expect_own(heard: list[Place], adapters: list[nn.Module]) -> None:
     if len(set(used)) == len(used):
         return
     if len(set(used)) > 1:
-        raise Misconception("two places share one adapter: each gets one of its own")
+        raise Misconception("two places share one adapter: make one for each place")
     if sum(any(True for _ in adapter.parameters(recurse=False)) for adapter in adapters) > 2:
         raise Misconception(
             "all places use the last adapter: a function made in a loop looks its names up when it is called, and by "
@@ -475,4 +477,4 @@ def _expect_fields(cls) -> None:
         method.attach(tiny_model("bert"))
         moved[std] = max(p.abs().max().item() for p in _parameters(_adapters(method)))
     if moved[1.0] < 100 * moved[1e-3]:
-        raise Misconception("MyAdapter(std=1) starts as MyAdapter(std=0.001) does: hand self.std on")
+        raise Misconception("MyAdapter(std=1) starts as MyAdapter(std=0.001) does: give self.std to the adapter")

@@ -115,7 +115,7 @@ def _step(f) -> None:
     if alike(state(model), _stepped(reached, both)):
         raise Misconception(
             "the second step still holds the gradient of the first: backward() adds to what is there. "
-            "optimizer.zero_grad() empties it"
+            "optimizer.zero_grad() sets it to zero"
         )
     if not alike(state(model), _stepped(reached, next_gradient)):
         raise Misconception("the first step is right, but the second does not follow the gradient of its own batch")
@@ -138,7 +138,7 @@ def _expect_moved(model, optimizer: Spied, backward: list[bool], start: dict[str
     if alike(now, _stepped(start, gradient, 2)):
         raise Misconception("the parameters moved twice as far as they should: is step() or backward() there twice?")
     if alike(now, _stepped(start, gradient, -1)):
-        raise Misconception("the loss is climbed: step() already goes down, against the gradient")
+        raise Misconception("the loss goes up: step() already moves against the gradient, so leave its sign as it is")
     if not alike(now, _stepped(start, gradient)):
         raise Misconception("the parameters did not move along the gradient of this batch's loss: model(**batch).loss")
 
@@ -147,7 +147,9 @@ def _expect_loss(given: object, right: float, after: float) -> None:
     if given is None:
         raise Misconception(NOTHING)
     if isinstance(given, Tensor):
-        raise Misconception("the loss comes back as a tensor, which keeps all activations alive: give loss.item()")
+        raise Misconception(
+            "the loss comes back as a tensor, and all that forward computed stays in memory with it: give loss.item()"
+        )
     if not isinstance(given, Real):
         raise Misconception(f"expected the loss as a number, got {type(given).__name__}")
     if abs(given - after) < 1e-9:
@@ -174,7 +176,7 @@ def _trained(fault: str = "") -> tuple[Losses, dict[str, Tensor]]:
         optimizer = make() if fault == "anew" else optimizer
         left = {"constant": 1, "too soon": 1 - (step + 1) / 4, "rising": (step + 1) / 4}.get(fault, 1 - step / 4)
         for group in optimizer.param_groups:
-            group["lr"] = rate * left
+            group["lr"] = left * (group["lr"] if fault == "product" else rate)
         loss = model(**(every[0] if fault == "one batch" else batch)).loss
         loss.backward()
         optimizer.step()
@@ -195,11 +197,12 @@ def _part_frozen() -> PreTrainedModel:
 WRONG = {
     "constant": "the learning rate stays as it is: at step i of n, counted from 0, it is lr (1 - i / n)",
     "too soon": "the last step has a learning rate of 0 and does nothing: count the steps from 0, lr (1 - i / n)",
+    "product": "each step makes the learning rate of the step before smaller: take lr itself times (1 - i / n)",
     "rising": "the learning rate rises: it starts at lr and falls, lr (1 - i / n)",
     "default": "lr is not used: this is AdamW's own default of 0.001",
-    "SGD": "this is plain gradient descent: torch.optim.AdamW is asked for",
+    "SGD": "this is plain gradient descent: take torch.optim.AdamW",
     "Adam": "this is Adam: AdamW also decays the weights a little",
-    "anew": "the optimiser is made anew in each step, so that its moments start from zero each time: make it once",
+    "anew": "each step makes a new optimiser, and its moments start from zero: make it once, before the loop",
     "one batch": "all steps see the first batch: each takes the next one",
     "sum": "gradients are never set to zero: each step also takes those of all batches before it",
     "all": "frozen parameters have moved: train those with requires_grad, and leave the others as they are",
@@ -214,7 +217,7 @@ WRONG = {
         "Before the loop: `torch.optim.AdamW(what is trained, lr=lr)`, an empty list, and `model.train()`.",
         "`for step, batch in enumerate(batches)` counts from 0. Each round appends what training_step gives.",
         'Before each step: `for group in optimizer.param_groups: group["lr"] = lr * (1 - step / len(batches))`.',
-        "After the loop `model.eval()`, so that whoever scores the model finds dropout asleep.",
+        "After the loop `model.eval()`, so that dropout is off when the model is scored.",
     ),
 )
 def _fit(f) -> None:
@@ -229,10 +232,10 @@ def _fit(f) -> None:
     if not _close(losses, right) or not alike(state(model), weights):
         _name_the_fault(losses, state(model), right)
     if not all(modes):
-        raise Misconception("the model is in eval() while it trains, so dropout sleeps: model.train() before the loop")
+        raise Misconception("the model is in eval() while it trains, so dropout is off: model.train() before the loop")
     if model.training:
         raise Misconception(
-            "the model is left in train(), so dropout is awake when it is scored: model.eval() at the end"
+            "the model is left in train(), so dropout is on when it is scored: model.eval() after the loop"
         )
 
 

@@ -58,10 +58,10 @@ def put_in(method: Method, model: PreTrainedModel, trained: str, unfrozen: bool 
             f"{moved[0]} is trained: the model stays frozen, only {trained} and the task head are trained"
         )
     if gone := before.keys() - model.state_dict().keys():
-        raise Misconception(f"{min(gone)} is gone: a module was exchanged. Keep it, and add what is yours")
+        raise Misconception(f"{min(gone)} is gone: a module of the model was replaced. Keep it, and add yours to it")
     added = {parameter for child in method.added for parameter in child.parameters()}
-    if any(parameter not in added for name, parameter in named.items() if name not in before):
-        raise Misconception("something is put in by hand: self.add(module, name, child) can take it off again")
+    if by_hand := [name for name, parameter in named.items() if name not in before and parameter not in added]:
+        raise Misconception(f"{by_hand[0]} is put in by hand: self.add(module, name, child) can take it off again")
     if any(not parameter.requires_grad for parameter in added):
         raise Misconception(f"a part of what was added is frozen: {trained} are trained")
     yield

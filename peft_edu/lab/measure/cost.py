@@ -14,7 +14,7 @@ measures them.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median
 
@@ -22,10 +22,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from peft_edu.anatomy import evaluating
 from peft_edu.checks import number, whole_number
+from peft_edu.lab.models.backbones import backbone
+from peft_edu.lab.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,15 @@ def backward_cost(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Backwa
         loss.backward()
     model.zero_grad(set_to_none=True)
     return BackwardCost(counter.get_total_flops(), sum(activations.values()))
+
+
+def cost_of_training(data: Task, tokenizer: PreTrainedTokenizerBase, parts: Iterable[str]) -> BackwardCost:
+    """Count one backward pass of tiny-bert on a batch of the task, where the task head is trained, and each parameter
+    that has one of `parts` in its name."""
+    model, _ = backbone("tiny-bert", **data.head)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(any(part in name for part in ("classifier", *parts)))
+    return backward_cost(model, next(iter(data.batches(tokenizer, "train"))))
 
 
 def forward_operations(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> int:

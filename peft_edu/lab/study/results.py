@@ -43,18 +43,22 @@ def results(study: str) -> pd.DataFrame:
 
 
 def scores(study: str, rows: Iterable[str], split: str = "test", column: str = "value") -> dict[str, list[float]]:
-    """Per cent on a split, one number a seed, for each of these rows: of the metric, or of a column beside it."""
+    """Per cent on a split, one number a seed, for each of these rows: of the metric, or of a column beside it.
+
+    A dict of rows gives each row the name that it shall have in a figure: {"trained whole": "full"}.
+    """
     table = results(study)
     if not isinstance(rows, Iterable):
         raise TypeError(f"rows is {rows!r}, but must be a list of names: {study} has {', '.join(table.row.unique())}")
-    rows = [rows] if isinstance(rows, str) else list(rows)
+    rows = [rows] if isinstance(rows, str) else rows
+    named = rows if isinstance(rows, Mapping) else {row: row for row in rows}
     measured = [name for name in ("value", "exact", "name") if name in table]
-    choices = [("split", split, table.split), ("column", column, measured), *(("row", row, table.row) for row in rows)]
-    for what, asked, known in choices:
+    choices = [("split", split, table.split), ("column", column, measured)]
+    for what, asked, known in choices + [("row", row, table.row) for row in named.values()]:
         if asked not in set(known):
             raise ValueError(f"{study} has no {what} {asked!r}; it has {', '.join(dict.fromkeys(known))}")
     table = table[table.split == split].set_index("row")[column]
-    return {row: (100 * table.loc[[row]]).round(2).tolist() for row in rows}
+    return {name: (100 * table.loc[[row]]).round(2).tolist() for name, row in named.items()}
 
 
 def scores_by(study: str, pattern: str, settings: Iterable, split: str = "test") -> dict[Any, list[float]]:
@@ -89,6 +93,15 @@ def interval(seeds: Sequence[float]) -> tuple[float, float]:
         raise ValueError(f"seeds are {len(seeds)} numbers: an interval needs 2 to {len(T) + 1}")
     half = T[len(seeds) - 2] * stdev(seeds) / len(seeds) ** 0.5
     return fmean(seeds) - half, fmean(seeds) + half
+
+
+def gain(seeds: Sequence[float], over: Sequence[float]) -> tuple[float, float]:
+    """Where the mean of the difference lies with 95%, seed by seed: what one setting is worth more than another.
+
+    >>> [round(end, 1) for end in gain([93.0, 94.0, 95.0], over=[92.0, 92.5, 94.5])]
+    [-0.2, 2.2]
+    """
+    return interval([one - other for one, other in zip(seeds, over, strict=True)])
 
 
 def spread(found: Mapping[Any, Sequence[float]]) -> pd.DataFrame:

@@ -4,7 +4,7 @@ from peft_edu.lab.exercises.model_answers import HINTS, model_answer
 
 HINTS["Which one reaches more on the test sentences?"] = {
     "the top block": "It has far more parameters, but all of them above three frozen blocks.",
-    "both alike": "In one run they can be. Look at the means of five seeds below.",
+    "both alike": "In single runs they can be. Look at the means of five seeds above.",
 }
 product = "Two small maps are multiplied: what is added is of the order of the deviation squared."
 HINTS["From which standard deviation on is the model worse than one that knows nothing?"] = dict.fromkeys(
@@ -16,7 +16,7 @@ HINTS["What does each bottleneck reach on reviews, the mean of five seeds?"] = {
     "right": "What could have made it flat? Say it in the box below.",
 }
 HINTS["With trained head and LayerNorms, but without adapters: what accuracy is left, in per cent?"] = {
-    "too low": "The LayerNorms were trained along, and stay.",
+    "too low": "The LayerNorms were trained, too, and they stay.",
     "too high": "The head was trained on what the adapters make.",
 }
 model_answer(
@@ -32,12 +32,12 @@ model_answer(
 )
 model_answer(
     "On reviews bottleneck 1 does as well as 64. What else than the bottleneck could have done the work?",
-    """Three things. First the LayerNorms: all nine are trained along, 2,304 parameters, and alone they reach nearly as
+    """Three things. First the LayerNorms: all nine are trained, too, 2,304 parameters, and alone they reach nearly as
     much. Second the number of adapters: bottleneck 1 is still eight of them, one behind every sub-layer, each with a
     bias of the full width and a nonlinearity. Third the task: one decision a sentence, which needs few directions.
     A setting that makes no difference may mean that it does not matter, or that something else is enough.
     To tell these apart one has to switch the others off: freeze the LayerNorms, or take a harder task.""",
-    "the LayerNorms are trained along",
+    "the LayerNorms are trained, too",
     "eight small adapters are not small together, and each has biases of full width",
     "a harder task may need more: one flat sweep says nothing about other tasks",
 )
