@@ -144,7 +144,7 @@ def _serving(f) -> None:
     }
     right = [0.003, 0.01, 0.03]
     if found != right:
-        raise Misconception(wrong.get(tuple(found), f"expected {right}, got {found}"))
+        raise Misconception(wrong.get(tuple(found), f"for {RATES} and 5 points expected {right}, got {found}"))
     if sorted(f({1.0: 50.0, 2.0: 97.5, 3.0: 92.8, 4.0: 92.6}, 4.75)) != [2.0, 3.0]:
         raise Misconception("right for 5 points, but not for 4.75: points are points, not per cent of the best")
 
