@@ -96,6 +96,9 @@ class LoRA(Method):
     def merge(self) -> PreTrainedModel:
         """W <- W + (alpha / r) B A, and detach: a plain transformers model, as fast as the base."""
         model = self._attached_to()
+        if any(hasattr(target.module, "packed") for target, _ in self.updates):
+            raise ValueError("the weights are packed in 4 bits, which would round the update away: load the LoRA into "
+                             "the model as it was before, and merge there")  # fmt: skip
         base = [target.weight.clone() for target, _ in self.updates]
         merged = [target.weight + update.weight for target, update in self.updates]
         self._base_weights = model, base  # first: after an interrupt, unmerge goes back from here

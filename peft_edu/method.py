@@ -176,6 +176,8 @@ class Method:
     def unfreeze(self, part: nn.Module | nn.Parameter) -> None:
         """Train this part of the model itself: what it was comes back with `detach`, what it becomes is saved."""
         self._attached_to()
+        if isinstance(part, nn.Module) and any(hasattr(module, "packed") for module in part.modules()):
+            raise ValueError(f"{self} trains weights that are packed in 4 bits: LoRA and the like train beside them")
         for parameter in [part] if isinstance(part, nn.Parameter) else part.parameters():
             if parameter not in self._weights:
                 self._weights[parameter] = parameter.detach().clone()

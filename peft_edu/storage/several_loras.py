@@ -131,6 +131,8 @@ class SeveralLoRAs(Method):
         if any(stacked.chosen.ndim == 2 for stacked in self.added):
             raise ValueError("each row has a LoRA of its own: use one, or a sum, and merge that")
         model = self._attached_to()
+        if any(hasattr(target.module, "packed") for target, _ in self.targets):
+            raise ValueError("the weights are packed in 4 bits, which would round the updates away")
         merged = [(target.weight, target.weight + stacked.weight) for target, stacked in self.targets]
         self._leave()
         for weight, value in merged:
