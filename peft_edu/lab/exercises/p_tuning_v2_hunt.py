@@ -3,6 +3,7 @@ none stops with an error: dropout is awake in eval(), the mask grows at the wron
 A measurement shows each of them. On `reviews` (8 positions, seeds 0 and 1) dropout costs 18 and 12 points, the mask 38
 and 42, one layer 18 and 19, all three about 40, from 94 and 96. What was tried and costs nothing there is not planted:
 values without a gradient (95.9 with seed 0), all positions begun alike (96.1).
+That is after 150 steps. The lesson takes 60, where seed 0 has 77.1% without a fault and 50.7% with all three.
 """
 
 from dataclasses import dataclass
