@@ -73,7 +73,7 @@ class Packed:
     """A tensor in 4 bits: two codes in a byte, the first one in its high half; a scale for 64, with `double` in 8 bits.
 
     Equal to what bitsandbytes packs, bit for bit; with `double` but for one scale in some hundred, where two of the 256
-    are equally near within millionths and its CPU kernel takes the other.
+    are equally near within a hair and its CPU kernel takes the other.
     """
 
     codes: Tensor  # (n / 2) uint8
