@@ -57,7 +57,7 @@ def test_packed_once_it_is_what_bitsandbytes_packs_bit_for_bit(shape, dtype):
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_packed_twice_it_is_too_but_for_scales_on_a_border(shape):
-    """Its CPU kernel is coarse by some hundred thousandths of the range -1 to 1: there it may take the second nearest level."""
+    """Its CPU kernel is coarse by hundred thousandths of the range -1 to 1: there it may take the second nearest."""
     W = weights(shape)
     codes, state = oracle.quantize_4bit(W, blocksize=64, quant_type="nf4", compress_statistics=True)
     ours = pack(W)
