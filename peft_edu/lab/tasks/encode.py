@@ -11,9 +11,9 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from peft_edu.checks import whole_number
+from peft_edu.lab.tasks import chat
+from peft_edu.lab.tasks.chat import IGNORE
 from peft_edu.p_tuning import MASK, template_ids
-
-IGNORE = -100  # PyTorch's cross entropy leaves these positions out
 
 
 @dataclass(repr=False)
@@ -36,6 +36,8 @@ class Format:
         if self.kind == "tag":
             ids, words = word_starts(row["words"], tokenizer)
             return {"input_ids": ids, "labels": [IGNORE if word is None else row["tags"][word] for word in words]}
+        if self.kind == "chat":
+            return chat.example(row, tokenizer, self.name)
         ids = self.prompt(row, tokenizer, seq2seq)
         if self.kind == "fill":
             answer = [answer_id(tokenizer, row["answer"])]
@@ -53,6 +55,8 @@ class Format:
 
     def prompt(self, row: dict, tokenizer: PreTrainedTokenizerBase, seq2seq: bool) -> list[int]:
         """What a model reads before it writes."""
+        if self.kind == "chat":
+            return chat.prompt(row, tokenizer)
         if self.kind == "fill":
             if MASK not in self.template:
                 missing = f"{MASK}, which the template {self.template!r} has not"
@@ -91,7 +95,7 @@ def is_seq2seq(data: Format, tokenizer: PreTrainedTokenizerBase, model: nn.Modul
     """Whether an encoder-decoder is asked for words. A tokenizer without its model must have the mark of `backbone`."""
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise TypeError(f"tokenizer is a {type(tokenizer).__name__}, but must be the one that backbone(...) gives")
-    for token in ("pad_token", "eos_token")[: 1 + (data.kind == "generate")]:
+    for token in ("pad_token", "eos_token")[: 1 + (data.kind in ("generate", "chat"))]:
         if getattr(tokenizer, token) is None:
             raise ValueError(f"{data.name} needs a tokenizer with {token}, and this one has none")
     if data.kind in ("classify", "tag"):
@@ -99,7 +103,10 @@ def is_seq2seq(data: Format, tokenizer: PreTrainedTokenizerBase, model: nn.Modul
     if model is None and not hasattr(tokenizer, "encoder_decoder"):
         mend = "take it from backbone(...), or set tokenizer.encoder_decoder = model.config.is_encoder_decoder"
         raise ValueError(f"the tokenizer does not say whether its model is an encoder-decoder: {mend}")
-    return tokenizer.encoder_decoder if model is None else model.config.is_encoder_decoder
+    both = tokenizer.encoder_decoder if model is None else model.config.is_encoder_decoder
+    if both and data.kind == "chat":
+        raise ValueError(f"{data.name} is a conversation, which a decoder goes on with; this is an encoder-decoder")
+    return both
 
 
 class Batches:

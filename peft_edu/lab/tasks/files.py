@@ -1,7 +1,8 @@
 """Read a task from files: .jsonl, .csv or .tsv, one file a split, or a single file that is split here.
 
 Columns are `text, label` to classify (and `second`, for pairs of texts), `words, tags` to tag (lists, or texts that
-blanks divide), `source, target` to generate (and `slots`, if you have them), and `answer` beside any others to fill.
+blanks divide), `source, target` to generate (and `slots`, if you have them), `messages` to chat (see chat.py for other
+names), and `answer` beside any others to fill.
 Every error names the file and the line.
 """
 
@@ -14,7 +15,15 @@ from itertools import zip_longest
 from pathlib import Path
 from unicodedata import normalize
 
-NEEDS = {"classify": ("text", "label"), "tag": ("words", "tags"), "generate": ("source", "target"), "fill": ("answer",)}
+from peft_edu.lab.tasks.chat import conversation, has_conversation
+
+NEEDS = {
+    "classify": ("text", "label"),
+    "tag": ("words", "tags"),
+    "generate": ("source", "target"),
+    "chat": ("messages",),
+    "fill": ("answer",),
+}
 SUFFIXES = (".jsonl", ".csv", ".tsv")
 LARGEST = 200_000_000  # bytes: a task is read whole, and its rows take nine times as much memory
 ABOUT = {  # what task.json may say, and how that looks
@@ -89,6 +98,9 @@ def _read_rows(path: Path) -> tuple[str, Rows]:
         raise ValueError(f"{path} is empty: it needs a row for each example")
     columns = set(rows[0][1])
     kind = next((kind for kind, needed in NEEDS.items() if columns >= set(needed)), None)
+    if has_conversation(columns) and kind in (None, "chat", "fill"):
+        where = f"{path}, line "
+        return "chat", [(line, conversation(row, f"{where}{line}")) for line, row in rows]
     if kind is None:
         needed = ", ".join(f"{' and '.join(needed)} to {kind}" for kind, needed in NEEDS.items())
         raise ValueError(f"{path} has the columns {', '.join(sorted(columns))}; needed are {needed}")

@@ -1,5 +1,6 @@
 """How good an answer is: written texts by their slots, tags by their entities."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -12,10 +13,45 @@ def score_texts(texts: Sequence[str], rows: Sequence[dict]) -> dict:
     for text, row in zip(texts, rows, strict=True):
         for slot, value in row.get("slots", {}).items():
             said.setdefault(slot, []).append(says(text, value))
+    wanted = [_record(row["target"]) for row in rows]
+    if all(wanted):
+        scores |= score_records([_record(text) for text in texts], wanted)
     if said:
         scores["slots"] = mean([hit for hits in said.values() for hit in hits])
         scores["by slot"] = {slot: mean(hits) for slot, hits in said.items()}
     return scores
+
+
+def score_records(given: Sequence[dict | None], wanted: Sequence[dict]) -> dict:
+    """Records in JSON: the share that is `valid`, the F1 of their fields (name and value), and the share of each."""
+    pairs = [
+        (set() if each is None else _fields(each), _fields(right)) for each, right in zip(given, wanted, strict=True)
+    ]
+    hits, told, asked = (sum(map(len, each)) for each in zip(*((a & b, a, b) for a, b in pairs), strict=True))
+    fields = dict.fromkeys(name for _, right in pairs for name, _ in sorted(right))
+    by_field = {
+        name: mean([{f for f in right if f[0] == name} <= told for told, right in pairs if name in dict(right)])
+        for name in fields
+    }
+    valid = mean([each is not None for each in given])
+    return {"valid": valid, "f1": 2 * hits / max(told + asked, 1), "by field": by_field}
+
+
+def is_record(text: str) -> bool:
+    """Whether a text is an object in JSON, which is scored field by field."""
+    return _record(text) is not None
+
+
+def _record(text: str) -> dict | None:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _fields(record: dict) -> set[tuple[str, str]]:
+    return {(name, json.dumps(value, sort_keys=True)) for name, value in record.items()}
 
 
 def says(text: str, value: str) -> bool:

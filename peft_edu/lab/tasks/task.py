@@ -1,7 +1,8 @@
 """Tasks by name: bundled ones and files of yours. A task gives batches to train on and measures a model.
 
 `classify`: a text (or two) and one of several labels. `tag`: words, and a tag for each. `fill`: an answer in the gap of
-a template whose fields are the row's. `generate`: a source text and a target text to write.
+a template whose fields are the row's. `generate`: a source text and a target text to write. `chat`: a conversation, of
+which the answers are learned.
 """
 
 import os
@@ -18,9 +19,10 @@ from peft_edu.anatomy import evaluating
 from peft_edu.checks import whole_number
 from peft_edu.lab.paths import bundled, data_path
 from peft_edu.lab.tasks.answer import choose, write
+from peft_edu.lab.tasks.chat import conversation
 from peft_edu.lab.tasks.encode import Batches, Format, is_seq2seq
 from peft_edu.lab.tasks.files import NEEDS, read_about, read_splits
-from peft_edu.lab.tasks.metrics import mean, score_tags, score_texts
+from peft_edu.lab.tasks.metrics import is_record, mean, score_tags, score_texts
 from peft_edu.method import Method
 
 STEERING = re.compile("[\0-\t\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # what a terminal obeys
@@ -55,8 +57,10 @@ class Task(Format):
     @property
     def metric(self) -> str:
         """The key of `evaluate` that this task is judged by."""
-        written = "slots" if "slots" in self._first_rows()[0] else "exact"
-        return {"classify": "accuracy", "tag": "f1", "fill": "accuracy", "generate": written}[self.kind]
+        first = self._first_rows()[0]
+        if self.kind in ("generate", "chat"):
+            return "f1" if is_record(first.get("target", "")) else "slots" if "slots" in first else "exact"
+        return {"classify": "accuracy", "tag": "f1", "fill": "accuracy"}[self.kind]
 
     @property
     def candidates(self) -> list[str]:
@@ -116,6 +120,17 @@ class Task(Format):
         self._needs("classify", "only a label's name can be written as a text")
         return self._rewritten("generate", lambda row: {"source": row["text"], "target": self.labels[row["label"]]})
 
+    def as_chat(self, question: Callable[[dict], str], answer: Callable[[dict], str]) -> "Task":
+        """The same rows as conversations of one turn, for a model that was tuned on such.
+
+        >>> data = task("summaries").as_chat(lambda row: row["source"], lambda row: json.dumps(row["slots"]))
+        """
+
+        def asked(row: dict) -> dict:
+            return conversation({"prompt": question(row), "completion": answer(row)}, self.name)
+
+        return self._rewritten("chat", asked)
+
     def as_fill(self, words: Sequence[str]) -> "Task":
         """The same rows, asking for a word in a gap that stands for the label: `words`, one a label, in their order."""
         texts = [word for word in words if isinstance(word, str)] if isinstance(words, (list, tuple)) else []
@@ -148,11 +163,12 @@ class Task(Format):
     @torch.no_grad()
     def evaluate(self, model, tokenizer, split: str = "test", limit: int | None = None) -> dict:
         """Shares between 0 and 1. classify, fill: `accuracy`. tag: `f1`, `precision` and `recall` of entities, and the
-        F1 of each kind. generate: `exact` matches; `slots`, the share of slot values that stand in the text, over all
+        F1 of each kind. generate and chat: `exact` matches; of JSON records the share that is `valid` and the `f1` of
+        their fields; `slots`, the share of slot values that stand in the text, over all
         and (`by slot`) one by one."""
         rows = self.rows(split, limit)
         answers = self.answers(model, tokenizer, rows)
-        if self.kind == "generate":
+        if self.kind in ("generate", "chat"):
             return score_texts(answers, rows)
         if self.kind == "tag":
             return score_tags(answers, [[self.labels[tag] for tag in row["tags"]] for row in rows])
@@ -162,7 +178,7 @@ class Task(Format):
     @torch.no_grad()
     def answers(self, model, tokenizer, rows: Sequence[dict]) -> list:
         """What the model answers for each row: a label's name, the tags of its words, a candidate, or a text."""
-        if self.kind == "generate":
+        if self.kind in ("generate", "chat"):
             return self.generate(model, tokenizer, rows)
         seq2seq = self._check(model, tokenizer, rows, NEEDS[self.kind])
         names = self.candidates if self.kind == "fill" else self.labels
@@ -173,7 +189,7 @@ class Task(Format):
     def generate(self, model, tokenizer, rows: Sequence[dict], size: int = 50) -> list[str]:
         """What the model writes for each row: greedy, in batches padded on the left."""
         whole_number("size", size)
-        seq2seq = self._check(model, tokenizer, rows, ("source",))
+        seq2seq = self._check(model, tokenizer, rows, ("messages",) if self.kind == "chat" else ("source",))
         most = max(len(tokenizer(row["target"])["input_ids"]) for row in self._first_rows()) + 2
         with evaluating(model):
             return write(self, model, tokenizer, rows, most, size, seq2seq)
@@ -209,7 +225,7 @@ class Task(Format):
         if self.kind == "fill":
             fields = ", ".join(str(value) for key, value in row.items() if key not in ("answer", "label"))
             return f"{fields}  ->  {row['answer']}"
-        if self.kind == "generate":
+        if self.kind in ("generate", "chat"):
             return f"{shorten(row['source'], 90)}  ->  {shorten(row['target'], 90)}"
         text = " / ".join(filter(None, [row["text"], row.get("second")]))
         return f"{shorten(text, 90)}  ->  {self.labels[row['label']]}"
