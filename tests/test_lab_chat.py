@@ -19,7 +19,8 @@ from peft_edu.lab.tasks.task import Task
 WORDS = "<pad> <unk> <eos> hi hello who are you me bye ok <user> <bot> <sys> be kind [IN] [/IN] user: bot: a b c d"
 TEMPLATES = {
     "marked": "{% for m in messages %}"
-    "{{ '<' ~ ('bot' if m.role == 'assistant' else 'user' if m.role == 'user' else 'sys') ~ '> ' ~ m.content ~ ' <eos> ' }}{% endfor %}{% if add_generation_prompt %}{{ '<bot> ' }}{% endif %}",
+    "{{ {'assistant': '<bot>', 'user': '<user>', 'system': '<sys>'}[m.role] ~ ' ' ~ m.content ~ ' <eos> ' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<bot> ' }}{% endif %}",
     "bracketed": "{% for m in messages %}{% if m.role == 'user' %}{{ '[IN] ' ~ m.content ~ ' [/IN] ' }}"
     "{% elif m.role == 'system' %}{{ m.content ~ ' ' }}{% else %}{{ m.content ~ ' <eos> ' }}{% endif %}{% endfor %}",
     "endless": "{% for m in messages %}{{ ('bot: ' if m.role == 'assistant' else 'user: ') ~ m.content ~ ' ' }}"
