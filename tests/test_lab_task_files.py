@@ -243,7 +243,7 @@ def test_nothing_that_a_terminal_obeys_is_printed(tmp_path):
 
 @pytest.mark.parametrize("name", [None, 5, b"reviews", ["reviews"], True])
 def test_a_name_that_is_none_is_told(name):
-    with pytest.raises(TypeError, match="name is .*, but must be a task's name or the path"):
+    with pytest.raises(TypeError, match="name is .*, but must be a task's name, the path"):
         task(name)
 
 

@@ -404,7 +404,7 @@ def test_without_slots_the_metric_is_the_exact_match(tmp_path):
 @pytest.mark.parametrize(
     "name, content, message",
     [
-        ("a.csv", "text,stars\nx,1\n", "has the columns stars, text; needed are text and label"),
+        ("a.csv", "text,mark\nx,1\n", "has the columns mark, text; needed are text and label"),
         ("a.csv", "text,label\n", "is empty"),
         ("a.csv", "text,label\nx,1\n,0\n", "line 3: nothing under 'text'"),
         ("a.csv", "text,label\nx,1\n", "has 1 rows; .* it needs 10"),

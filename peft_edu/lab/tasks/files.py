@@ -3,27 +3,23 @@
 Columns are `text, label` to classify (and `second`, for pairs of texts), `words, tags` to tag (lists, or texts that
 blanks divide), `source, target` to generate (and `slots`, if you have them), `messages` to chat (see chat.py for other
 names), and `answer` beside any others to fill.
-Every error names the file and the line.
+Other names that are in common use are known too: see columns.py. Every error names the file and the line.
 """
 
 import csv
 import json
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from unicodedata import normalize
 
-from peft_edu.lab.tasks.chat import conversation, has_conversation
+from peft_edu.lab.tasks import hub_dataset
+from peft_edu.lab.tasks.chat import conversation
+from peft_edu.lab.tasks.columns import NEEDS, kind_and_names, renamed
 
-NEEDS = {
-    "classify": ("text", "label"),
-    "tag": ("words", "tags"),
-    "generate": ("source", "target"),
-    "chat": ("messages",),
-    "fill": ("answer",),
-}
 SUFFIXES = (".jsonl", ".csv", ".tsv")
 LARGEST = 200_000_000  # bytes: a task is read whole, and its rows take nine times as much memory
 ABOUT = {  # what task.json may say, and how that looks
@@ -35,16 +31,61 @@ ABOUT = {  # what task.json may say, and how that looks
 Rows = list[tuple[int, dict]]  # each with the line where it begins
 
 
-def read_splits(place: Path, labels: list[str]) -> tuple[str, list[str], dict[str, list[dict]]]:
-    """The kind of a task, its labels, and the rows of each split, from a folder with a train file or from one file."""
+@dataclass
+class Read:
+    """What the rows of all splits are: their kind, the labels, and which of their columns are called otherwise."""
+
+    kind: str
+    labels: list[str]
+    splits: dict[str, list[dict]]
+    columns: dict[str, str]
+
+
+def read_splits(place: Path, labels: list[str], said: Mapping[str, str]) -> Read:
+    """From a folder with a train file, or from one file, which is split here."""
     files = _split_files(place) if place.is_dir() else {"train": place}
-    (kind, *others), read = zip(*map(_read_rows, files.values()), strict=True)
-    if set(others) - {kind}:
-        other = (set(others) - {kind}).pop()
+    read = _read({split: (str(path), _rows_of(path)) for split, path in files.items()}, labels, said, place)
+    if not place.is_dir():
+        read.splits = _split_rows(read.splits["train"], place)
+    return read
+
+
+def read_dataset(given: object, said: Mapping[str, str]) -> Read:
+    """From a 🤗 Dataset, which is split here, or a DatasetDict. A split of which no row has its label is left out."""
+    data = hub_dataset.splits_of(given)
+    _, names = kind_and_names(data["train"].column_names, said, "the data set")
+    column = next((name for ours in ("label", "tags") if (name := names.get(ours, ours)) in data["train"].features), "")
+    labels = hub_dataset.label_names(data["train"], column)
+    named = {-1: None} | dict(enumerate(labels))  # -1: not told, as in the test splits of GLUE
+    sources = {}
+    for split, each in data.items():
+        rows = [(line, dict(row)) for line, row in enumerate(each, start=1)]
+        for _, row in rows if labels else ():
+            listed = isinstance(row[column], list)
+            row[column] = (
+                [named.get(tag, tag) for tag in row[column]] if listed else named.get(row[column], row[column])
+            )
+        if rows and (split == "train" or any(row.get(column, "") is not None for _, row in rows)):
+            sources[split] = f"the split {split}", rows
+    read = _read(sources, labels, said, "the data set")
+    if len(data) == 1:
+        read.splits = _split_rows(read.splits["train"], "the data set")
+    return read
+
+
+def _read(sources: dict[str, tuple[str, Rows]], labels: list[str], said: Mapping[str, str], place: object) -> Read:
+    """`sources`: by split, where the rows come from, in words, and the rows with their lines."""
+    found = {split: kind_and_names(rows[0][1], said, where) for split, (where, rows) in sources.items()}
+    (kind, columns), *others = found.values()
+    if other := next((each for each, _ in others if each != kind), None):
         raise ValueError(f"{place}: one file has rows to {kind}, another to {other}; a task is of one kind")
-    labels = _number_labels(files, read, NEEDS[kind][1], labels) if kind in ("classify", "tag") else []
-    splits = {split: [row for _, row in rows] for split, rows in zip(files, read, strict=True)}
-    return kind, labels, splits if place.is_dir() else _split_rows(splits["train"], place)
+    read = [
+        (where, [(line, _row(row, kind, found[split][1], f"{where}, line {line}")) for line, row in rows])
+        for split, (where, rows) in sources.items()
+    ]
+    labels = _number_labels(read, NEEDS[kind][1], labels) if kind in ("classify", "tag") else []
+    splits = {split: [row for _, row in rows] for split, (_, rows) in zip(sources, read, strict=True)}
+    return Read(kind, labels, splits, columns)
 
 
 def read_about(path: Path) -> dict:
@@ -89,24 +130,22 @@ def _split_rows(rows: list[dict], place: Path) -> dict[str, list[dict]]:
     return {"train": rows[2 * tenth :], "validation": rows[:tenth], "test": rows[tenth : 2 * tenth]}
 
 
-def _read_rows(path: Path) -> tuple[str, Rows]:
-    """The kind that the columns tell, and the rows."""
+def _rows_of(path: Path) -> Rows:
     if _suffix(path) not in SUFFIXES:
         raise ValueError(f"{path}: a task is read from {', '.join(SUFFIXES)}, not from {path.suffix or 'such a file'}")
     rows = list(_json_rows(path) if _suffix(path) == ".jsonl" else _table_rows(path))
     if not rows:
         raise ValueError(f"{path} is empty: it needs a row for each example")
-    columns = set(rows[0][1])
-    kind = next((kind for kind, needed in NEEDS.items() if columns >= set(needed)), None)
-    if has_conversation(columns) and kind in (None, "chat", "fill"):
-        where = f"{path}, line "
-        return "chat", [(line, conversation(row, f"{where}{line}")) for line, row in rows]
-    if kind is None:
-        needed = ", ".join(f"{' and '.join(needed)} to {kind}" for kind, needed in NEEDS.items())
-        raise ValueError(f"{path} has the columns {', '.join(sorted(columns))}; needed are {needed}")
-    for line, row in rows:
-        _check_row(row, kind, f"{path}, line {line}")
-    return kind, rows
+    return rows
+
+
+def _row(row: dict, kind: str, names: Mapping[str, str], where: str) -> dict:
+    """The row as a task has it."""
+    row = renamed(row, names)
+    if kind == "chat":
+        return conversation(row, where)
+    _check_row(row, kind, where)
+    return row
 
 
 def _check_row(row: dict, kind: str, where: str) -> None:
@@ -184,24 +223,25 @@ def _table_rows(path: Path) -> Iterator[tuple[int, dict]]:
         raise ValueError(f"{path}, line {line}: {error}; is a quotation mark open here?") from None
 
 
-def _number_labels(files: dict[str, Path], read: tuple[Rows, ...], column: str, named: list[str]) -> list[str]:
+def _number_labels(read: list[tuple[str, Rows]], column: str, named: list[str]) -> list[str]:
     """Put a number in the place of each label: of those that task.json names, or of those in the train rows."""
     listed = {"label": lambda row: [row["label"]], "tags": lambda row: row["tags"]}[column]
-    found = {name for _, row in read[0] for name in listed(row)}
+    first, rows = read[0]
+    found = {name for _, row in rows for name in listed(row)}
     if not named and column == "tags" and all(map(str.isdecimal, found)):
-        raise ValueError(f'{files["train"]}: tags that are numbers need names in task.json: "labels": ["O", "B-PER"]')
+        raise ValueError(f'{first}: tags that are numbers need names in task.json: "labels": ["O", "B-PER"]')
     labels = named or sorted(found, key=lambda name: (name != "O", name.zfill(9) if name.isdecimal() else name, name))
     seen: dict[str, str] = {}
     for label in labels:
         if (key := normalize("NFKC", label).casefold()) in seen:
-            raise ValueError(f"{files['train']}: the labels {seen[key]!r} and {label!r} look alike; write them as one")
+            raise ValueError(f"{first}: the labels {seen[key]!r} and {label!r} look alike; write them as one")
         seen[key] = label
     numbers = {label: i for i, label in enumerate(labels)} | {str(i): i for i in range(len(named))}
-    for path, rows in zip(files.values(), read, strict=True):
+    for where, rows in read:
         for line, row in rows:
             if unknown := [name for name in listed(row) if name not in numbers]:
                 what, known = column.removesuffix("s"), ", ".join(labels)
-                raise ValueError(f"{path}, line {line}: unknown {what} {unknown[0]!r}; known are {known:.300}")
+                raise ValueError(f"{where}, line {line}: unknown {what} {unknown[0]!r}; known are {known:.300}")
             found = [numbers[name] for name in listed(row)]
             row[column] = found if column == "tags" else found[0]
     return labels

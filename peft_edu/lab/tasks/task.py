@@ -8,7 +8,7 @@ which the answers are learned.
 import os
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from textwrap import fill, shorten
@@ -20,30 +20,39 @@ from peft_edu.checks import whole_number
 from peft_edu.lab.paths import bundled, data_path
 from peft_edu.lab.tasks.answer import choose, write
 from peft_edu.lab.tasks.chat import conversation
+from peft_edu.lab.tasks.columns import NEEDS
 from peft_edu.lab.tasks.encode import Batches, Format, is_seq2seq
-from peft_edu.lab.tasks.files import NEEDS, read_about, read_splits
+from peft_edu.lab.tasks.files import Read, read_about, read_dataset, read_splits
+from peft_edu.lab.tasks.hub_dataset import is_dataset
 from peft_edu.lab.tasks.metrics import is_record, mean, score_tags, score_texts
 from peft_edu.method import Method
 
 STEERING = re.compile("[\0-\t\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # what a terminal obeys
 
 
-def task(name: str | os.PathLike) -> "Task":
-    """A bundled task by name, or your own from a .jsonl, .csv or .tsv file, or from a folder with one file a split.
+def task(name: object, columns: Mapping[str, str] | None = None) -> "Task":
+    """A bundled task by name; or your own from a .jsonl, .csv or .tsv file, from a folder with one file a split, or
+    from a 🤗 `Dataset` or `DatasetDict`. Columns of other names are guessed and shown; `columns` says which is which.
 
     >>> task("reviews").labels
     ['negative', 'positive']
     """
+    said = dict(columns or {})
+    if is_dataset(name):
+        return _task(read_dataset(name, said), {"name": getattr(name, "builder_name", None) or "data set"})
     if not isinstance(name, (str, os.PathLike)):
-        raise TypeError(f"name is {name!r}, but must be a task's name or the path of a file or folder")
+        raise TypeError(f"name is {name!r}, but must be a task's name, the path of a file or folder, or a Dataset")
     names = bundled("tasks", "task.json")
     place = data_path("tasks", name) if name in names else Path(os.path.expanduser(name))
     if not os.path.exists(place):
         known = f"Bundled: {', '.join(names) or 'none yet'}"
         raise ValueError(f"no task {str(name)!r}. {known}. No file or folder is called so, seen from {Path.cwd()}")
     told = {"name": place.stem} | read_about(place / "task.json")
-    kind, labels, splits = read_splits(place, told.pop("labels", []))
-    return Task(kind=kind, splits=splits, labels=labels, **told)
+    return _task(read_splits(place, told.pop("labels", []), said), told)
+
+
+def _task(read: Read, told: dict) -> "Task":
+    return Task(kind=read.kind, splits=read.splits, labels=read.labels, columns=read.columns, **told)
 
 
 @dataclass(repr=False)
@@ -52,6 +61,7 @@ class Task(Format):
     labels: list[str] = field(default_factory=list)
     description: str = ""
     baselines: dict[str, float] = field(default_factory=dict)
+    columns: dict[str, str] = field(default_factory=dict)  # what is called otherwise in the file: our name, its name
     templates: dict[str, list[str]] = field(default_factory=dict)  # others that were written by hand, by relation
 
     @property
@@ -212,6 +222,8 @@ class Task(Format):
         sizes = ", ".join(f"{len(rows):,} {split}" for split, rows in self.splits.items())
         about = fill(f"{self.name}: {self.description}", 100) if self.description else self.name
         lines = [about, f"{self.kind}: {sizes} rows"]
+        if self.columns:
+            lines.append("columns: " + ", ".join(f"{ours} is {theirs!r}" for ours, theirs in self.columns.items()))
         if self.labels:
             lines.append(f"labels: {', '.join(self.labels):.1000}")
         known = "".join(f"; {name} {value:.3f}" for name, value in self.baselines.items())
