@@ -21,7 +21,8 @@ from peft_edu.lab.paths import data_path
 
 def real_models() -> dict[str, dict]:
     """What there is, by name: what it is, its licence, its wheel, the file in it and the checksums of both."""
-    return json.loads(data_path("real_models.json").read_text(encoding="utf-8"))
+    table = data_path("real_models.json")
+    return json.loads(table.read_text(encoding="utf-8")) if table.exists() else {}
 
 
 def installed(name: str) -> Path | None:
