@@ -13,8 +13,8 @@ from torch.nn.functional import gelu, relu, silu
 from transformers import PreTrainedModel
 
 from peft_edu.anatomy import blocks, head_parameters, norms, sublayer_outputs
-from peft_edu.lab.exercises.check import NOTHING, Misconception, NotWritten, exercise, same, shape, tensors, untouched
-from peft_edu.lab.exercises.whole_method import IDS, expect_a_method, put_in, tiny_model
+from peft_edu.lab.exercises.check import NOTHING, Misconception, NotWritten, exercise, shape, tensors, untouched
+from peft_edu.lab.exercises.whole_method import IDS, ask_hook, expect_a_method, put_in, tiny_model
 from peft_edu.method import METHODS, Method
 
 
@@ -219,11 +219,7 @@ def _hook(f) -> None:
     module = nn.Linear(4, 4, dtype=torch.float64)
     module.my_adapter = nn.Linear(4, 4, dtype=torch.float64)
     (x,) = tensors((2, 3, 4))
-    kept = output = module(x).detach()
-    before = output.clone()
-    result = f(module, (x,), output)
-    if not torch.equal(kept, before):
-        raise Misconception("the output is changed in place (by += or add_): somebody may have kept it")
+    before = module(x).detach()
     right = module.my_adapter(before)
     wrong = {
         "the output comes back as it was: send it through module.my_adapter": before,
@@ -236,14 +232,7 @@ def _hook(f) -> None:
         ),
         "the output goes through my_adapter twice": module.my_adapter(right),
     }
-    same(result, right, wrong)
-    if not result.requires_grad:
-        raise Misconception("no gradient reaches my_adapter: is there a detach(), a .data or a no_grad?")
-    module.register_forward_hook(f)
-    try:
-        module(x)
-    except RecursionError:
-        raise Misconception("it calls the module again, which calls the hook again, for ever: use output") from None
+    ask_hook(f, module, x, right, wrong, "my_adapter")
 
 
 @dataclass

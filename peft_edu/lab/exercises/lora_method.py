@@ -12,9 +12,9 @@ from torch.nn.functional import linear
 from transformers import PreTrainedModel
 
 from peft_edu.anatomy import blocks, linear_maps
-from peft_edu.lab.exercises.check import NOTHING, Misconception, NotWritten, exercise, same, shape, tensors, untouched
+from peft_edu.lab.exercises.check import NOTHING, Misconception, NotWritten, exercise, shape, tensors, untouched
 from peft_edu.lab.exercises.lora import ALPHA, WRONG_SCALES
-from peft_edu.lab.exercises.whole_method import IDS, expect_a_method, put_in, tiny_model, weights
+from peft_edu.lab.exercises.whole_method import IDS, ask_hook, expect_a_method, put_in, tiny_model, weights
 from peft_edu.method import METHODS, Method
 
 
@@ -195,13 +195,7 @@ def _hook(f) -> None:
     module = nn.Linear(4, 4, dtype=torch.float64)
     module.my_lora = nn.Linear(4, 4, bias=False, dtype=torch.float64)
     (x,) = tensors((2, 3, 4))
-    kept = output = module(x).detach()
-    before = output.clone()
-    result = f(module, (x,), output)
-    if not torch.equal(kept, before):
-        raise Misconception(
-            "the output is changed in place (by += or add_): somebody may have kept it. Return a new one"
-        )
+    before = module(x).detach()
     update = module.my_lora(x)
     wrong = {
         "the output comes back as it was: add module.my_lora(x) to it": before,
@@ -212,14 +206,7 @@ def _hook(f) -> None:
         "my_lora is taken away: it is added": before - update,
         "my_lora replaces x: the output of the map, plus the update of x": before + x,
     }
-    same(result, before + update, wrong)
-    if not result.requires_grad:
-        raise Misconception("no gradient reaches my_lora: is there a detach(), a .data or a no_grad?")
-    module.register_forward_hook(f)
-    try:
-        module(x)
-    except RecursionError:
-        raise Misconception("it calls the module again, which calls the hook again, for ever: use output") from None
+    ask_hook(f, module, x, before + update, wrong, "my_lora")
 
 
 @dataclass

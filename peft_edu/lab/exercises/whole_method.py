@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
 from peft_edu.anatomy import head_parameters
-from peft_edu.lab.exercises.check import Misconception
+from peft_edu.lab.exercises.check import Misconception, same
 from peft_edu.method import Method
 
 IDS = torch.tensor([[3, 4, 5, 6], [7, 8, 1, 2]])
@@ -38,6 +38,25 @@ def expect_a_method(cls: type, **fields) -> None:
         raise Misconception(
             f"{cls.__name__}({given}) does not work ({error}): is @dataclass above the class?"
         ) from error
+
+
+def ask_hook(f, module: nn.Module, x: Tensor, right: Tensor, wrong: dict[str, Tensor], name: str) -> None:
+    """f(module, inputs, output) is asked for a new output; what was added to the module has this name."""
+    output = module(x).detach()
+    before = output.clone()
+    result = f(module, (x,), output)
+    if not torch.equal(output, before):
+        raise Misconception(
+            "the output is changed in place (by += or add_): somebody may have kept it. Return a new one"
+        )
+    same(result, right, wrong)
+    if not result.requires_grad:
+        raise Misconception(f"no gradient reaches {name}: is there a detach(), a .data or a no_grad?")
+    module.register_forward_hook(f)
+    try:
+        module(x)
+    except RecursionError:
+        raise Misconception("it calls the module again, which calls the hook again, for ever: use output") from None
 
 
 @contextmanager
