@@ -7,6 +7,7 @@ from transformers import AutoModelForCausalLM, GgufConfig
 from peft_edu import LoRA, count
 from peft_edu.lab import backbone
 from peft_edu.lab.models import real
+from peft_edu.lab.paths import data_path
 
 SMOLLM = "smollm2-135m-instruct"
 needs_the_wheels = pytest.mark.skipif(
@@ -27,6 +28,7 @@ def test_every_model_is_told_with_its_licence_its_wheel_and_both_checksums():
             "about", "licence", "wheel", "version", "megabytes", "sha256", "file", "file_sha256"
         }  # fmt: skip
         assert all(re.fullmatch(r"[0-9a-f]{64}", known[key]) for key in ("sha256", "file_sha256"))
+        assert f"\n{known['wheel']}=={known['version']}\n" in (data_path().parent / "constraints.txt").read_text()
         assert known["licence"] == "Apache-2.0" and re.fullmatch(r"[\d.]+", known["version"])
 
 

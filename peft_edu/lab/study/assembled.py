@@ -51,8 +51,9 @@ class Assembled(Method):
             raise ValueError(f"no place {unknown[0]!r} in a block; there are {', '.join(PLACES)}")
 
     def insert(self, model: PreTrainedModel) -> None:
+        edits = {name: vars(self)[name] for name in ("added", "_undo", "_hooks", "_configured", "_weights", "_model")}
         for part in self._parts():
-            vars(part).update(added=self.added, _undo=self._undo, _weights=self._weights, _model=model)
+            vars(part).update(edits)
             part.insert(model)  # what it edits, this method takes back
         for block in blocks(model):
             outputs = sublayer_outputs(model, block)

@@ -106,7 +106,7 @@ class BuildCard(Card):
             return 100 * finetune(study, Recipe(method, steps=steps, lr=lr), on_step=on_step).score("validation")
 
         numbers = {row: count(replace(each.method).attach(fresh()[0])).trainable for row, each in made.items()}
-        runs = {row: (numbers[row], seeds) for row, seeds in scores(study, made, "validation").items()}
+        runs = {row: (numbers[row], seeds) for row, seeds in scores(study, list(made), "validation").items()}
         model, tokenizer = fresh()
         batch = next(iter(data.batches(tokenizer, "train", size=4)))
         return cls(model, batch, train, runs, f"{data.metric} on {study} (validation), %", steps)
