@@ -38,7 +38,7 @@ lab: .venv/.lab
 
 test: lint
 	@$(PYTHON) tools/real_models.py || true
-	$(PYTHON) -m pytest --numprocesses 2 $(if $(ALL),--all)
+	$(PYTHON) -m pytest --numprocesses 2 --no-loadscope-reorder $(if $(ALL),--all)
 
 lint: .venv/.test
 	$(PYTHON) -m ruff check .

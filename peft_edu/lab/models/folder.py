@@ -28,10 +28,11 @@ def locate(name: str | os.PathLike) -> tuple[Path, bool]:
         return (folder if folder.is_dir() else hub.fetch(str(name))), False
     except OSError as error:  # a name may also be too long for a file
         listed = ", ".join(bundled("models", "config.json")) or "none yet"
-        known = "".join(f", {each} (real: `make real`)" for each in real.real_models())
+        known = ", ".join(real.real_models()) or "none"
         name = f"{name!s:.80}"
         raise ValueError(
-            f"no backbone {name!r}. Bundled: {listed}{known}; they need no network. It is no folder here, and {error}"
+            f"no backbone {name!r}. Bundled: {listed}; they need no network. After `make real`: {known}. It is "
+            f"no folder here, and {error}"
         ) from error
 
 
