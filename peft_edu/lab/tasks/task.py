@@ -200,7 +200,8 @@ class Task(Format):
         """What the model writes for each row: greedy, in batches padded on the left."""
         whole_number("size", size)
         seq2seq = self._check(model, tokenizer, rows, ("messages",) if self.kind == "chat" else ("source",))
-        most = max(len(tokenizer(row["target"])["input_ids"]) for row in self._first_rows()) + 2
+        longest = max(len(tokenizer(row["target"])["input_ids"]) for row in self._first_rows())
+        most = (2 if self.kind == "chat" else 1) * longest + 2  # who was tuned to chat says the same in more words
         with evaluating(model):
             return write(self, model, tokenizer, rows, most, size, seq2seq)
 
