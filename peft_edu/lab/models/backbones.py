@@ -48,10 +48,11 @@ def backbone(
     `head`: None keeps the language-model head; "classify" and "tag" put a new classifier over the text or over each
     token, with `labels` a number (2) or the names. A folder that was saved with such a head keeps it: its rows are put
     in the order of `labels`. `pretrained=False` is the same network with random weights; `seed` draws what is new.
-    `dtype`: bundled models come in float64, so that every machine prints the same numbers; others as they were stored.
+    `dtype`: bundled models come in float64, so that every machine prints the same numbers; the real ones that `make
+    real` gets in float32, which every processor is quick in; others as they were stored.
     """
     _check(head, labels, pretrained, dtype, seed)
-    place, bundle = locate(name)
+    place, usual = locate(name)
     check(place)
     stored = shapes(place) if pretrained else {}
     warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)  # HF peft 0.21 with transformers 5
@@ -59,7 +60,7 @@ def backbone(
         torch.manual_seed(seed)
         config = AutoConfig.from_pretrained(place, **LOCAL)
         auto, own = _auto_class(config, head), [name for _, name in sorted(config.id2label.items())]
-        saved_as, dtype = config.architectures, dtype or (torch.float64 if bundle else None)
+        saved_as, dtype = config.architectures, dtype or usual
         if head is not None:
             names = _names(labels, own)
             config.id2label, config.label2id = dict(enumerate(names)), {name: i for i, name in enumerate(names)}
