@@ -14,7 +14,7 @@ PINS := pyproject.toml constraints.txt tools/install.sh
 help:
 	@echo "make lab        open your copies of the lessons in JupyterLab (the first time installs about 2 GB into .venv)"
 	@echo "                WORKBOOK=FOLDER: where they lie, if not in workbook"
-	@echo "make real       get the real models for lesson 09 (180 MB, once; make lab and make test try it too)"
+	@echo "make real       get the real models (180 MB, once; make lab and make test try it too)"
 	@echo "make test       check: style, unit tests, the core of every lesson, the browser (ALL=1: everything, as CI does)"
 	@echo "make lint       style alone"
 	@echo "make clean      remove .venv and everything else that was made here, not your workbook"

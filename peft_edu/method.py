@@ -96,7 +96,7 @@ class Method:
         >>> model = method.attach(backbone("tiny-gpt2")[0])
         >>> with method.off():
         ...     model(torch.tensor([[5, 6, 7]])).logits.shape
-        torch.Size([1, 3, 1068])
+        torch.Size([1, 3, 2539])
         """
         model = self._attached_to()
         configured = [(config, name, value, getattr(config, name)) for config, name, value in self._configured]

@@ -128,6 +128,7 @@ def test_a_table_and_an_input_below_the_instruction_are_read(tmp_path):
             "line 3, message 1: .*must be .*the roles system, user, assist",
         ),
         ({"messages": [["user", "hi"]]}, "line 3, message 1"),
+        ({"messages": [{"role": ["user"], "content": "hi"}]}, "line 3, message 1"),
         ({"instruction": "hi", "response": None}, "line 3: None under 'response', where a text must stand"),
         ({"instruction": "hi", "response": "  "}, "line 3: '  ' under 'response'"),
     ],
@@ -183,6 +184,12 @@ def test_records_are_scored_field_by_field():
     assert scores["by field"] == {"a": pytest.approx(2 / 3), "b": 0.5}
     assert "valid" not in score_texts(["a", "b"], [{"target": "a"}, {"target": '{"b": 1}'}])
     assert score_texts(["[1]"], [{"target": '{"a": 1}'}])["valid"] == 0
+
+
+def test_the_metric_is_of_records_only_where_every_answer_is_one():
+    for last, metric in (('{"a": 1}', "f1"), ("a is 1", "exact")):
+        data = of([{"prompt": "a", "completion": '{"a": 1}'}, {"prompt": "b", "completion": last}])
+        assert data.metric == metric
 
 
 def test_other_rows_stand_in_front_as_turns():

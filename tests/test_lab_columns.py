@@ -8,6 +8,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset
 from peft_edu.lab import task
 
 SENTIMENT = [{"sentence": f"soup {i}", "label": i % 2} for i in range(20)]
+SWAPPED = {"text": "label", "label": "text"}
 NAMED = Features({"sentence": Value("string"), "label": ClassLabel(names=["bad", "good"])})
 
 
@@ -45,6 +46,11 @@ def test_columns_can_be_said(tmp_path):
     data = task(path, columns={"text": "body", "label": "mark"})
     assert data.kind == "classify" and data.rows("train")[0]["text"].startswith("a ")
     assert data.columns == {"text": "body", "label": "mark"}
+
+
+def test_two_columns_can_be_said_the_other_way_round(tmp_path):
+    data = task(written(tmp_path, [{"text": "good", "label": f"a {i}"} for i in range(10)]), columns=SWAPPED)
+    assert data.labels == ["good"] and data.rows("train")[0]["text"].startswith("a ")
 
 
 @pytest.mark.parametrize(

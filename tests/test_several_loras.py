@@ -66,8 +66,11 @@ class TestOnEachFamily:
 
     def test_a_sum_merged_is_the_sum(self, folders, family):
         method, model = several(family, folders)
-        method.use({"one": 0.5, "two": -1})
+        method.use({"one": 0.3, "two": -1})
         expected = logits(model)
+        for _, stacked in method.targets:
+            parts = [stacked.B * (stacked.place == i) @ stacked.A for i in range(2)]
+            assert torch.allclose(stacked.weight, 0.3 * parts[0] - parts[1], atol=1e-15)  # 0.3 as exact as the model
         assert torch.allclose(logits(method.merge()), expected, atol=1e-12)
         assert attached(model) is None
 
@@ -107,6 +110,8 @@ def test_a_folder_of_hf_peft_is_one_of_them(folders, tmp_path):
         ("four", "the LoRA is 'four', but must be one of 'one', 'two', 'three'"),
         ({"one": "much"}, "the weight of one is 'much', but must be a finite number"),
         (["one", "four", None], "the LoRA is 'four'"),
+        ([], "chosen is .., but must be a name, None, a dict of weights, or a list for the rows"),
+        (1, "chosen is 1, but must be a name"),
     ],
 )
 def test_a_choice_that_there_is_not(folders, chosen, message):

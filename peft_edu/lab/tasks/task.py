@@ -69,7 +69,8 @@ class Task(Format):
         """The key of `evaluate` that this task is judged by."""
         first = self._first_rows()[0]
         if self.kind in ("generate", "chat"):
-            return "f1" if is_record(first.get("target", "")) else "slots" if "slots" in first else "exact"
+            records = all(is_record(row["target"]) for rows in self.splits.values() for row in rows)
+            return "f1" if records else "slots" if "slots" in first else "exact"
         return {"classify": "accuracy", "tag": "f1", "fill": "accuracy"}[self.kind]
 
     @property
@@ -133,7 +134,9 @@ class Task(Format):
     def as_chat(self, question: Callable[[dict], str], answer: Callable[[dict], str]) -> "Task":
         """The same rows as conversations of one turn, for a model that was tuned on such.
 
-        >>> data = task("summaries").as_chat(lambda row: row["source"], lambda row: json.dumps(row["slots"]))
+        >>> data = task("summaries").as_chat(lambda row: row["source"], lambda row: row["slots"]["name"])
+        >>> data.rows("test")[0]["messages"][1]
+        {'role': 'assistant', 'content': 'Alex'}
         """
 
         def asked(row: dict) -> dict:
