@@ -201,7 +201,7 @@ def my_lora(fault="", style="named"):
                 elif fault == "not added":
                     update.to(weight)
                 else:
-                    self.add(module, "my_lora", update)
+                    self.add(module, "lora" if fault == "other name" else "my_lora", update)
                 if fault == "W":
                     module.weight.requires_grad_(True)
                 if fault == "W changed":
@@ -265,26 +265,13 @@ def test_any_right_insert_passes(style):
         ("rank", "use self.rank"),
         ("alpha", "not scaled by self.alpha"),
         ("exchanged", "rank and alpha are exchanged"),
+        ("other name", "the hook looks for module.my_lora"),
         ("transposed", r"right on a BERT, but on a Llama.* shapes do not fit"),
     ],
 )
 def test_a_misconception_of_the_insert_is_named(fault, message):
     feedback = checked("lora.insert", my_lora(fault))
     assert not feedback and re.search(message, repr(feedback), re.DOTALL), feedback
-
-
-def test_an_update_under_another_name_than_the_hook_s_is_told():
-    @dataclass
-    class MyLoRA(Method):
-        rank: int = 8
-        alpha: float = 16
-
-        def insert(self, model):
-            for target in linear_maps(model, ("query", "value")):
-                self.add(target.module, "lora", LowRank(target.weight, self.rank, self.alpha))
-                self.hook(target.module.register_forward_hook(add_my_lora))
-
-    assert "the hook looks for module.my_lora" in repr(checked("lora.insert", MyLoRA))
 
 
 def test_a_class_that_is_no_recipe_is_told():
