@@ -26,6 +26,7 @@ from peft_edu.lab.measure.cost import (
 )
 from peft_edu.lab.measure.forgetting import held_out, language_loss, loss_on_old_text
 from peft_edu.lab.measure.gap import ask_people
+from peft_edu.lab.measure.memory import memory_of_training
 from peft_edu.lab.measure.moved import rms_move, starts
 from peft_edu.lab.measure.names import FullNames
 from peft_edu.lab.measure.papers import paper_counts
@@ -99,6 +100,7 @@ __all__ = [
     "language_loss",
     "loss_on_old_text",
     "median_times",
+    "memory_of_training",
     "moves",
     "nearest",
     "nine_runs",

@@ -10,12 +10,12 @@ What training keeps in memory for the parameters is computed from their numbers:
     moments       two for each trained parameter: AdamW's running mean of the gradient and of its square
 
 Activations come on top. They depend on the batch, and on how deep the lowest trained weight lies: `backward_cost`
-measures them.
+measures them, and `memory_of_training` foretells them.
 """
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from statistics import median
 
 import torch
@@ -112,15 +112,24 @@ class Memory:
     weights: int
     gradients: int
     moments: int
+    activations: int = 0  # what a forward pass keeps for the backward pass
+    copies: int = 0  # of the model's own weights that are trained: `detach` brings them back
+    peak: int = 0  # the fullest moment of a step, where it is known: gradients come as activations go
 
     @property
     def optimizer(self) -> int:
         """What is there for the trained parameters alone."""
         return self.gradients + self.moments
 
+    @property
+    def total(self) -> int:
+        return self.peak or self.weights + self.optimizer + self.activations + self.copies
+
     def __repr__(self) -> str:
-        parts = (f"{readable(getattr(self, name))} {name}" for name in ("weights", "gradients", "moments"))
-        return ", ".join(parts)
+        sizes = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "peak"}
+        always = ("weights", "gradients", "moments")
+        parts = ", ".join(f"{readable(size)} {name}" for name, size in sizes.items() if size or name in always)
+        return parts + (f": {readable(self.peak)} at once" if self.peak else "")
 
 
 def training_memory(total: int, trainable: int, bytes_each: int = 4) -> Memory:

@@ -5,11 +5,12 @@ import re
 import warnings
 from collections.abc import Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from peft_edu.anatomy import evaluating, first_position
@@ -59,11 +60,8 @@ def backbone(
     with _reading(place), _quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         config = AutoConfig.from_pretrained(place, **LOCAL)
-        auto, own = _auto_class(config, head), [name for _, name in sorted(config.id2label.items())]
         saved_as, dtype = config.architectures, dtype or usual
-        if head is not None:
-            names = _names(labels, own)
-            config.id2label, config.label2id = dict(enumerate(names)), {name: i for i, name in enumerate(names)}
+        auto, own = _configure(config, head, labels)
         if pretrained:
             model, missing = _load(place, auto, config, dtype or "auto", stored)
             new = {key for key in model.state_dict() if head and not key.startswith(model.base_model_prefix + ".")}
@@ -74,9 +72,29 @@ def backbone(
         _warn_of_gaps(name, missing - new, saved_as)
         if new and not new & missing:
             _keep_head(place, model, own, saved_as)
-    if getattr(model, "loss_type", None) is None:
-        model.loss_type = "ForCausalLM"  # transformers 5.23 finds none by GPT-2's class name, says so, and takes this
-    return model.eval(), _fit_tokenizer(place, tokenizer, model)
+    return _name_loss(model).eval(), _fit_tokenizer(place, tokenizer, model)
+
+
+def skeleton(
+    name: str | os.PathLike | PreTrainedConfig,
+    head: str | None = None,
+    labels: int | Sequence[str] | None = None,
+    dtype: torch.dtype | None = None,
+) -> PreTrainedModel:
+    """The model that `backbone` opens, on the meta device: its shapes, from its configuration alone."""
+    _check(head, labels, True, dtype, 0)
+    if isinstance(name, PreTrainedConfig):
+        place, usual, config = type(name).__name__, None, deepcopy(name)
+    else:
+        place, usual = locate(name)
+        check(place)
+        with _reading(place):
+            config = AutoConfig.from_pretrained(place, **LOCAL)
+    with _reading(place), _quiet(), torch.device("meta"):
+        auto, _ = _configure(config, head, labels)
+        model = auto.from_config(config, dtype=dtype or usual or config.dtype or torch.float32)
+    model.config.pad_token_id = model.config.pad_token_id or 0  # as after `backbone`, where the tokenizer names it
+    return _name_loss(model)
 
 
 def card(name: str | os.PathLike) -> Text:
@@ -156,6 +174,21 @@ def _auto_class(config, head: str | None):
     if type(config) in transformers.MODEL_FOR_MASKED_LM_MAPPING:
         return transformers.AutoModelForMaskedLM
     return transformers.AutoModelForCausalLM
+
+
+def _configure(config, head: str | None, labels) -> tuple[type, list[str]]:
+    """The class that builds the model, and the labels' names of its own, in whose place those asked for stand now."""
+    auto, own = _auto_class(config, head), [name for _, name in sorted(config.id2label.items())]
+    if head is not None:
+        names = _names(labels, own)
+        config.id2label, config.label2id = dict(enumerate(names)), {name: i for i, name in enumerate(names)}
+    return auto, own
+
+
+def _name_loss(model: PreTrainedModel) -> PreTrainedModel:
+    if getattr(model, "loss_type", None) is None:
+        model.loss_type = "ForCausalLM"  # transformers 5.23 finds none by GPT-2's class name, says so, and takes this
+    return model
 
 
 def _names(labels, own: list[str]) -> list[str]:
