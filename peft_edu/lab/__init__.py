@@ -8,6 +8,7 @@ from peft_edu.lab.figures.block import draw_block
 from peft_edu.lab.figures.calibration import calibration
 from peft_edu.lab.figures.differences import differences
 from peft_edu.lab.figures.display import show
+from peft_edu.lab.figures.learned import show_learned
 from peft_edu.lab.figures.model_map import draw
 from peft_edu.lab.figures.moves import moves
 from peft_edu.lab.figures.pretraining import pretraining_figure
@@ -34,13 +35,17 @@ from peft_edu.lab.measure.reading import reading_order
 from peft_edu.lab.models.architectures import architecture
 from peft_edu.lab.models.backbones import backbone, card, complete
 from peft_edu.lab.models.pretraining import ladder, pretraining_log
+from peft_edu.lab.models.stand_in import real_backbone
 from peft_edu.lab.study.facts import hand_written, nine_runs
 from peft_edu.lab.study.recipe import NOTE
 from peft_edu.lab.study.results import averages, gain, interval, results, scores, scores_by, spread, stored
 from peft_edu.lab.study.run import finetune, nearest, recipe
+from peft_edu.lab.tasks.answer import reply
+from peft_edu.lab.tasks.general import general_questions
 from peft_edu.lab.tasks.metrics import score_texts
 from peft_edu.lab.tasks.task import task
 from peft_edu.lab.widgets.ask import AskCard
+from peft_edu.lab.widgets.before_after import BeforeAfterCard
 from peft_edu.lab.widgets.build import BuildCard
 from peft_edu.lab.widgets.card import TrainerCard
 from peft_edu.lab.widgets.change import ChangeCard
@@ -49,6 +54,7 @@ from peft_edu.lab.widgets.dial import DialCard, Recorder
 from peft_edu.lab.widgets.draw_guess import draw_guess
 from peft_edu.lab.widgets.explain import explain
 from peft_edu.lab.widgets.predict import predict
+from peft_edu.lab.widgets.scoreboard import scoreboard
 from peft_edu.lab.widgets.sliders import BottleneckCard, DepthCard, FreezingCard, PrefixCard, PromptCard, RankCard
 from peft_edu.lab.widgets.taxonomy import TaxonomyCard
 from peft_edu.lab.widgets.template import TemplateCard
@@ -56,6 +62,7 @@ from peft_edu.lab.widgets.template import TemplateCard
 __all__ = [
     "NOTE",
     "AskCard",
+    "BeforeAfterCard",
     "BottleneckCard",
     "BuildCard",
     "ChangeCard",
@@ -92,6 +99,7 @@ __all__ = [
     "finetune",
     "forward_operations",
     "gain",
+    "general_questions",
     "hand_written",
     "held_out",
     "hint",
@@ -110,19 +118,23 @@ __all__ = [
     "prefix_mass",
     "pretraining_figure",
     "pretraining_log",
+    "progress",
     "readable",
     "reading_order",
-    "progress",
+    "real_backbone",
     "recipe",
+    "reply",
     "results",
-    "rms_move",
     "right_tags",
+    "rms_move",
     "score_texts",
+    "scoreboard",
     "scores",
     "scores_by",
     "self_check",
     "sentences",
     "show",
+    "show_learned",
     "show_tags",
     "spread",
     "start_positions_at",

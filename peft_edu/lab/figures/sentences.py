@@ -13,6 +13,8 @@ BOXES = {  # what a word is: face, edge, letters, hatch
     "word": (style.PAPER, style.MUTED, style.INK, ""),
     "pseudo": (style.VIRTUAL, style.VIRTUAL, style.PAPER, ""),
     "gap": (style.FROZEN, style.FROZEN_LINE, style.INK, ""),
+    "asked": (style.FROZEN, style.FROZEN_LINE, style.INK, ""),
+    "learned": (style.PAPER, style.TRAINED, style.INK, "////"),
     "PRAISED": (style.PAPER, style.VIRTUAL, style.INK, ""),
     "CRITICISED": (style.PAPER, style.TRAINED, style.INK, "////"),
     "FIRST": (style.PAPER, style.HEAD, style.INK, ""),

@@ -3,8 +3,12 @@
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
+from peft_edu.anatomy import evaluating
+from peft_edu.checks import whole_number
+from peft_edu.lab.tasks.chat import conversation
 from peft_edu.lab.tasks.encode import IGNORE, Format, answer_id, by_length, padded, word_starts
 
 
@@ -65,6 +69,15 @@ def write(data: Format, model, tokenizer, rows: Sequence[dict], most: int, size:
         for i, text in zip(chosen, tokenizer.batch_decode(written, skip_special_tokens=True), strict=True):
             texts[i] = text.strip()
     return texts
+
+
+@torch.no_grad()
+def reply(model, tokenizer, text: str, tokens: int = 60) -> str:
+    """What a model that was tuned on conversations says to a text: greedily, of so many tokens at most."""
+    whole_number("tokens", tokens)
+    row = conversation({"prompt": text, "completion": "-"}, "the text")  # the answer is what is asked for
+    with evaluating(model):
+        return write(Format("the text", "chat"), model, tokenizer, [row], tokens, 1, seq2seq=False)[0]
 
 
 def _batch(examples: Sequence[dict], model, tokenizer, side: str = "right") -> dict[str, Tensor]:

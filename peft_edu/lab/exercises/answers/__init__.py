@@ -1,3 +1,3 @@
 """The model answers and hints of each lesson: importing them puts them on the list of `explain` and `predict`."""
 
-from . import adapter, choosing, freezing, lora, p_tuning, p_tuning_v2, prefix_tuning, prompt_tuning, start  # noqa: F401
+from . import adapter, chat, choosing, freezing, lora, p_tuning, p_tuning_v2, prefix_tuning, prompt_tuning, start  # noqa: F401
