@@ -1,16 +1,22 @@
 from collections import UserDict
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from families import LANGUAGE_MODELS, SIZES, batch, tiny
+from families import LANGUAGE_MODELS, SIZES, VOCABULARY, batch, tiny
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from torch.utils.data import DataLoader, IterableDataset
-from transformers import BertForQuestionAnswering, get_linear_schedule_with_warmup
+from transformers import (
+    BertConfig,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    get_linear_schedule_with_warmup,
+)
 
 import peft_edu
 from peft_edu import FullFineTuning, HeadOnly, LoRA, PTuning, evaluate, fit, seed, trainable
@@ -200,6 +206,96 @@ def test_what_is_no_tensor_is_left_out_as_the_trainer_does(beside, kind):
     assert evaluate(classifier(), more) == evaluate(classifier(), CLASSIFY)
 
 
+def language_batch(rows=4, seed=0):
+    """Causal labels, of which another number counts in each row, in the last one none."""
+    draw = torch.Generator().manual_seed(seed)
+    ids = torch.randint(2, VOCABULARY, (rows, 9), generator=draw)
+    asked = torch.arange(9) >= torch.tensor([[0], [3], [7], [9]]).repeat(rows // 4 + 1, 1)[:rows]
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": torch.where(asked, ids, -100)}
+
+
+def still(model):
+    """Without dropout: what it leaves out is drawn batch by batch."""
+    model.eval().train = lambda mode=True: model
+    return model
+
+
+def in_parts(whole, size=1):
+    rows = len(whole["input_ids"])
+    return [{name: each[i : i + size] for name, each in whole.items()} for i in range(0, rows, size)]
+
+
+@pytest.mark.parametrize("family", ["gpt2", "t5", "bert"])
+@pytest.mark.parametrize("size", [1, 3])
+def test_batches_that_are_accumulated_are_one_large_batch(family, size):
+    """The mean over all labels that count: not the mean of the batches' means, in one of which none counts."""
+    whole = [language_batch(seed=seed) for seed in range(3)]
+    parts = [part for each in whole for part in in_parts(each, size)]
+    models, histories = [], []
+    for batches, accumulate in ((whole, 1), (parts, len(parts) // 3)):
+        seed(0)
+        models.append(still(LoRA(rank=4).attach(tiny(family, dtype=torch.float64))))
+        histories.append(fit(models[-1], batches, steps=5, lr=0.1, clip=1e-2, accumulate=accumulate))
+    assert list(histories[1].step) == [1, 2, 3, 4, 5]
+    assert np.allclose(histories[0].loss, histories[1].loss, atol=1e-12)
+    for one, other in zip(*(trainable(model).values() for model in models), strict=True):
+        assert torch.allclose(one, other, atol=1e-9)  # Adam divides small differences by small gradients
+
+
+NUMBERS, SEVERAL = torch.tensor([0.5, 2.0, -100.0, 1.0]).double(), torch.eye(4, 3).double()
+PLACES = {"start_positions": torch.tensor([1, 2, 3, 4]), "end_positions": torch.tensor([5, 6, 7, 8])}
+
+
+@pytest.mark.parametrize(
+    "auto, width, asked",
+    [
+        (BertForSequenceClassification, 1, {"labels": NUMBERS}),
+        (BertForSequenceClassification, 3, {"labels": SEVERAL}),
+        (BertForQuestionAnswering, 2, PLACES),
+    ],
+)
+def test_numbers_and_places_are_accumulated_too(auto, width, asked):
+    whole, losses = {"input_ids": language_batch()["input_ids"]} | asked, []
+    for size in (4, 3):
+        seed(0)
+        config = BertConfig(**(tiny("bert").config.to_dict() | {"problem_type": None, "num_labels": width}))
+        batches = in_parts(whole, size)
+        losses.append(fit(still(auto(config).double()), batches, steps=3, lr=0.01, accumulate=len(batches)).loss)
+    assert np.allclose(*losses, atol=1e-12)
+
+
+def test_a_step_may_reach_into_the_next_pass():
+    seen = []
+    model = classifier(HeadOnly())
+    model.register_forward_pre_hook(lambda module, args, kwargs: seen.append(kwargs["input_ids"]), with_kwargs=True)
+    fit(model, CLASSIFY[:3], steps=3, lr=0.1, accumulate=2)
+    assert all(map(torch.equal, seen, [CLASSIFY[i]["input_ids"] for i in (0, 1, 2, 0, 1, 2)]))
+
+
+def test_no_label_counts_in_a_whole_step():
+    ignored = [each | {"labels": torch.full((3,), -100)} for each in CLASSIFY]
+    with pytest.raises(FloatingPointError, match="the loss is nan at step 2"):
+        fit(classifier(), [*CLASSIFY[:2], *ignored], steps=5, lr=0.01, accumulate=2)
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_in_bfloat16_small_steps_add_up(accumulate):
+    """A step of 1e-4 of a weight is less than bfloat16 can tell apart; a hundred of them are not."""
+    models = []
+    for dtype in (torch.float32, torch.bfloat16):
+        seed(0)
+        models.append(classifier(HeadOnly(), dtype))
+        with torch.no_grad():
+            for parameter in trainable(models[-1]).values():
+                parameter.fill_(1.0)
+        fit(models[-1], CLASSIFY, steps=100, lr=1e-4, schedule="constant", warmup=0, accumulate=accumulate,
+            optimizer=partial(torch.optim.AdamW, weight_decay=0.0))  # fmt: skip
+    exact, rounded = (model.classifier.weight for model in models)
+    assert rounded.dtype == torch.bfloat16 and rounded.grad is None
+    assert (exact - 1).abs().max() > 5e-3
+    assert (exact - rounded.float()).abs().max() < 5e-3  # half of what bfloat16 can tell apart at 1 is 0.004
+
+
 def test_stray_gradients_are_not_used():
     weights = []
     for stray in (0, 3):
@@ -242,6 +338,7 @@ BAD = {
     "head_lr": [-1, "x", NAN, INF],
     "warmup": [1, -0.1, "x", None],
     "clip": [0, -1, "1", NAN, None],
+    "accumulate": [0, 1.5, "2", None],
     "schedule": ["cosine", None],
 }
 

@@ -1,8 +1,9 @@
 """Training: one plain loop, the same for every method, because `requires_grad` says what is trained."""
 
+import math
 import time
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import groupby, islice
 
 import pandas as pd
@@ -15,8 +16,10 @@ from transformers.utils import ModelOutput
 from peft_edu.anatomy import evaluating, head_parameters
 from peft_edu.checks import choice, number, whole_number
 from peft_edu.method import attached, trainable, unwrapped
+from peft_edu.train import processes
+from peft_edu.train.batches import Batch, Passes, of_kind, tensors
+from peft_edu.train.precision import Twins
 
-Batch = dict[str, Tensor]
 seed = set_seed  # seed(n) makes what follows repeatable: Python's, numpy's and torch's random numbers start from n
 
 
@@ -31,57 +34,75 @@ def fit(
     schedule: str = "linear",
     warmup: float = 0.1,
     clip: float = 1.0,
+    accumulate: int = 1,
     on_step: Callable[[int, float], object] | None = None,
 ) -> pd.DataFrame:
     """Train what `requires_grad` marks, where the model is, and return the history: step, loss, lr, seconds.
 
     `batches` are dicts of tensors with "labels", gone through again and again. The rate rises over the share `warmup`
-    of the steps, then falls to zero ("linear") or stays ("constant"). `on_step(step, loss)` may return True to stop.
-    Stopped, by an interrupt or the end of a stream too, it returns the history so far. The model is left in eval().
+    of the steps, then falls to zero ("linear") or stays ("constant"). A step takes `accumulate` batches, one by one,
+    as if they were one large batch. `on_step(step, loss)` may return True to stop. Stopped, by an interrupt or the end
+    of a stream too, it returns the history so far. The model is left in eval().
+
+    Under `accelerate launch` several processes share the rows of each batch, and end with the same model; the first
+    of them calls `on_step`.
 
     >>> data, (model, tokenizer) = task("tables"), backbone("tiny-gpt2")
     >>> history = fit(LoRA(rank=4).attach(model), data.batches(tokenizer, "train", size=4), steps=2, lr=1e-3)
     >>> len(history)
     2
     """
-    inside, learned = _inside(model), list(trainable(model).values())
-    if not learned:
+    head_lr = lr if head_lr is None else head_lr
+    causal = _is_causal(_inside(model))
+    if not trainable(model):
         raise ValueError(f"nothing in this {type(model).__name__} is trainable: attach a method first")
-    heads, head_lr = head_parameters(inside), lr if head_lr is None else head_lr
     number("lr", lr, "from 0 to 1000", lambda rate: 0 <= rate <= 1000)
     number("head_lr", head_lr, "from 0 to 1000", lambda rate: 0 <= rate <= 1000)
     number("clip", clip, "above 0", lambda norm: norm > 0)
-    _expect(Callable, optimizer=optimizer, on_step=on_step or print)
-    _expect(Iterable, batches=batches)
+    whole_number("accumulate", accumulate)
+    of_kind(Callable, optimizer=optimizer, on_step=on_step or print)
+    of_kind(Iterable, batches=batches)
     if isinstance(batches, Iterator):
         raise ValueError(f"batches are a {type(batches).__name__}, gone through only once: give a list or a DataLoader")
-    groups = groupby(learned, lambda parameter: head_lr if parameter in heads else lr)
     history, start, factor = [], time.perf_counter(), _factor(schedule, steps, warmup)
-    optimizer = optimizer([{"params": list(group), "lr": rate} for rate, group in groups], lr=lr)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-    optimizer.zero_grad()  # gradients may lie around from a backward by hand
-    bar = tqdm(islice(_endless(batches), steps), total=steps, unit="step")
-    try:
-        model.train()
-        for step, batch in enumerate(bar, start=1):
-            loss = _finite(_run(model, batch)[0].loss, step)
-            loss.backward()
-            if step == min(2, steps):  # at step 1 a head of zeros lets no gradient through
-                _check_part_in_loss(model, loss)
-            nn.utils.clip_grad_norm_(learned, clip)
-            history.append((step, loss.item(), scheduler.get_last_lr()[0], time.perf_counter() - start))
-            optimizer.step()
-            scheduler.step()
-            optimizer.zero_grad()
-            bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
-            if on_step and on_step(step, loss.item()):
-                break
-    except KeyboardInterrupt:
-        bar.set_description_str("interrupted")
-    finally:
-        bar.close()
-        optimizer.zero_grad()
-        model.eval()
+    with processes.start() as work:
+        running = work.place(model)
+        heads, twins = head_parameters(_inside(running)), Twins(trainable(running).values())
+        rates = groupby(twins, lambda parameter: head_lr if parameter in heads else lr)
+        optimizer = optimizer([{"params": [twins[each] for each in group], "lr": rate} for rate, group in rates], lr=lr)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        running.zero_grad()  # gradients may lie around from a backward by hand
+        groups = iter(partial(work.read, Passes(batches), accumulate), [])
+        bar = tqdm(islice(groups, steps), total=steps, unit="step", disable=work.rank > 0)
+        try:
+            running.train()
+            for step, group in enumerate(bar, start=1):
+                loss = 0.0
+                for batch, share in processes.shares(group, causal, work):
+                    part = share * _loss(_run(running, batch)[0])
+                    part.backward()
+                    twins.add_gradients()
+                    loss += part.item()
+                loss = _finite(work.mean(loss), step)
+                work.average_gradients(twins.values())
+                if step == min(2, steps):  # at step 1 a head of zeros lets no gradient through
+                    _check_part_in_loss(running, loss, twins)
+                nn.utils.clip_grad_norm_(twins.values(), clip)
+                history.append((step, loss, scheduler.get_last_lr()[0], time.perf_counter() - start))
+                optimizer.step()
+                twins.round()
+                scheduler.step()
+                optimizer.zero_grad()
+                bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
+                if work.stop(on_step and work.rank == 0 and on_step(step, loss)):
+                    break
+        except KeyboardInterrupt:
+            bar.set_description_str("interrupted")
+        finally:
+            bar.close()
+            running.zero_grad()
+            model.eval()
+        work.put_back(model, running)
     if broken := [name for name, parameter in trainable(model).items() if not parameter.isfinite().all()]:
         raise FloatingPointError(f"after step {len(history)} {broken[0]} is not finite: try a lower lr")
     return pd.DataFrame(history, columns=["step", "loss", "lr", "seconds"])
@@ -94,21 +115,20 @@ def evaluate(model: PreTrainedModel, batches: Iterable[Batch], metric: Callable 
     `metric(output, batch)` gives a tensor with one number an example (or token).
     """
     inside, scores = _inside(model), []
-    causal = inside.can_generate() and not inside.config.is_encoder_decoder
-    _expect(Callable, metric=metric or _right)
-    _expect(Iterable, batches=batches)
+    of_kind(Callable, metric=metric or _right)
+    of_kind(Iterable, batches=batches)
     with evaluating(model):
         for batch in batches:
             output, batch = _run(model, batch)
-            score = metric(output, batch) if metric else _right(output, batch, ahead=int(causal))
-            _expect(Tensor, score=score)
+            score = metric(output, batch) if metric else _right(output, batch, ahead=_is_causal(inside))
+            of_kind(Tensor, score=score)
             scores.append(score.double().flatten())
     if not sum(map(len, scores)):
         raise ValueError("there are no batches, or none of their labels counts: all are -100")
     return torch.cat(scores).mean().item()
 
 
-def _right(output: ModelOutput, batch: Batch, ahead: int) -> Tensor:
+def _right(output: ModelOutput, batch: Batch, ahead: bool) -> Tensor:
     """Whether the highest logit is the label's, for each label that counts; a causal model's label is one ahead."""
     labels, logits = batch.get("labels", torch.empty(0)), output.get("logits", torch.empty(0))
     if labels.is_floating_point() or labels.shape != logits.shape[:-1] or logits.shape[-1] == 1:
@@ -126,10 +146,14 @@ def _inside(model: nn.Module) -> PreTrainedModel:
     return inside
 
 
+def _is_causal(model: PreTrainedModel) -> bool:
+    """Whether its labels are one token ahead of its logits."""
+    return model.can_generate() and not model.config.is_encoder_decoder
+
+
 def _run(model: nn.Module, batch: Batch) -> tuple[ModelOutput, Batch]:
-    """What the model makes of the tensors of a batch, and these, where the model is; texts beside them are left out."""
-    _expect(Mapping, batch=batch)
-    batch = {name: each.to(_inside(model).device) for name, each in batch.items() if isinstance(each, Tensor)}
+    """What the model makes of the tensors of a batch, and these, where the model is."""
+    batch = {name: each.to(_inside(model).device) for name, each in tensors(batch).items()}
     ids = batch.get("input_ids")
     try:
         if ids is not None and batch.get("attention_mask", ids).shape[-1] != ids.shape[-1]:
@@ -142,12 +166,6 @@ def _run(model: nn.Module, batch: Batch) -> tuple[ModelOutput, Batch]:
         raise ValueError(f"{type(model).__name__} cannot take this batch ({told}): {error}") from error
 
 
-def _expect(kind: type, **values: object) -> None:
-    for name, value in values.items():
-        if not isinstance(value, kind):
-            raise TypeError(f"{name} is a {type(value).__name__}, but must be of the kind {kind.__name__}")
-
-
 def _factor(schedule: str, steps: int, warmup: float) -> Callable[[int], float]:
     """What the rate is multiplied with at each step, counted from 0; no step is wasted at rate 0."""
     whole_number("steps", steps)
@@ -157,31 +175,22 @@ def _factor(schedule: str, steps: int, warmup: float) -> Callable[[int], float]:
     return lambda step: min((step + 1) / (rise + 1), (steps - step) / (steps - rise) if fall else 1.0)
 
 
-def _endless(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """Pass after pass, until one is empty: a stream may end for good."""
-    seen, before = 0, -1
-    while seen > before:
-        before = seen
-        for batch in batches:
-            seen += 1
-            yield batch
-    if not seen:
-        raise ValueError("there are no batches")
-    warnings.warn(f"the batches have ended for good after {seen} of them, and the training with them", stacklevel=2)
-
-
-def _finite(loss: Tensor | None, step: int) -> Tensor:
-    if loss is None or not loss.requires_grad:
+def _loss(output: ModelOutput) -> Tensor:
+    if output.loss is None or not output.loss.requires_grad:
         raise ValueError('the model gave no loss: each batch needs "labels", and what is trained a part in it')
-    if not loss.isfinite():
+    return output.loss
+
+
+def _finite(loss: float, step: int) -> float:
+    if not math.isfinite(loss):
         look = "try a lower lr, and look for a batch whose labels are all -100"
-        raise FloatingPointError(f"the loss is {loss.item()} at step {step}: {look}")
+        raise FloatingPointError(f"the loss is {loss} at step {step}: {look}")
     return loss
 
 
-def _check_part_in_loss(model: nn.Module, loss: Tensor) -> None:
+def _check_part_in_loss(model: nn.Module, loss: float, twins: Twins) -> None:
     """What a method added must move the loss, as pseudo tokens do not where no text holds them."""
     method = attached(_inside(model))
     added = [each for module in (method.added if method else ()) for each in module.parameters() if each.requires_grad]
-    if added and loss and not any(each.grad is not None and each.grad.any() for each in added):
+    if added and loss and not any(twins[each].grad is not None and twins[each].grad.any() for each in added):
         raise ValueError(f"what {method} added has no part in the loss: the batches hold nothing that it acts on")
