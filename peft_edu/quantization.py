@@ -56,15 +56,16 @@ def _scale_levels() -> Tensor:
     return found.sort().values
 
 
-def _round(x: Tensor, to: Tensor, block: int) -> tuple[Tensor, Tensor]:
-    """Numbers (n,) in blocks: the place of the nearest level for each, and the scale of each block."""
+def round_to_levels(x: Tensor, levels: Tensor, block: int) -> tuple[Tensor, Tensor]:
+    """Numbers (n,) in blocks: the place of the nearest level (n,) for each, and the scale of each block."""
     rows = pad(x.float(), (0, -len(x) % block)).view(-1, block)
     scales = rows.abs().amax(1)
     relative = rows * (1 / scales.clamp(min=1e-38))[:, None]
-    return torch.bucketize(relative, (to[1:] + to[:-1]) / 2).flatten()[: len(x)], scales
+    return torch.bucketize(relative, (levels[1:] + levels[:-1]) / 2).flatten()[: len(x)], scales
 
 
-def _unround(places: Tensor, scales: Tensor, levels: Tensor, block: int) -> Tensor:
+def from_levels(places: Tensor, scales: Tensor, levels: Tensor, block: int) -> Tensor:
+    """The numbers (n,) that `round_to_levels` keeps."""
     return levels[places.long()] * scales.repeat_interleave(block)[: len(places)]
 
 
@@ -88,9 +89,9 @@ class Packed:
         table, scales = levels(self.kind).to(self.codes.device), self.scales
         if self.above is not None:
             fine = _scale_levels().to(scales.device)
-            scales = _unround(scales, self.above[1:], fine, SCALES) + self.above[0]
+            scales = from_levels(scales, self.above[1:], fine, SCALES) + self.above[0]
         codes = torch.stack([self.codes >> 4, self.codes & 15], 1).flatten()[: self.shape.numel()]
-        return _unround(codes, scales, table, BLOCK).view(self.shape).to(self.dtype)
+        return from_levels(codes, scales, table, BLOCK).view(self.shape).to(self.dtype)
 
     @property
     def bits(self) -> float:
@@ -109,14 +110,27 @@ def pack(weight: Tensor, kind: str = "nf4", double: bool = True) -> Packed:
     (4.13, 0.09)
     """
     table = levels(kind).to(weight.device)
-    codes, scales = _round(weight.detach().flatten(), table, BLOCK)
+    codes, scales = round_to_levels(weight.detach().flatten(), table, BLOCK)
     codes = pad(codes.to(torch.uint8), (0, len(codes) % 2), value=7).view(-1, 2)  # the level 0 of each kind
     above = None
     if double:
         mean = scales.mean()
-        scales, largest = _round(scales - mean, _scale_levels().to(scales.device), SCALES)
+        scales, largest = round_to_levels(scales - mean, _scale_levels().to(scales.device), SCALES)
         scales, above = scales.to(torch.uint8), torch.cat([mean[None], largest])
     return Packed(codes[:, 0] << 4 | codes[:, 1], scales, above, kind, weight.shape, weight.dtype)
+
+
+class _Unpacked(torch.autograd.Function):
+    """W x, for which autograd keeps no W until backward, as it would for `linear`: it is unpacked once more there."""
+
+    @staticmethod
+    def forward(context, x: Tensor, module: "FourBitLinear") -> Tensor:
+        context.module = module
+        return linear(x, module.weight.to(x.dtype))
+
+    @staticmethod
+    def backward(context, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient @ context.module.weight.to(gradient.dtype), None  # (..., out) -> (..., in)
 
 
 class FourBitLinear(nn.Module):
@@ -142,7 +156,8 @@ class FourBitLinear(nn.Module):
         return self.packed.unpack()
 
     def forward(self, x: Tensor) -> Tensor:
-        return linear(x, self.weight.to(x.dtype), self.bias)
+        h = _Unpacked.apply(x, self)
+        return h if self.bias is None else h + self.bias
 
     def _apply(self, function, recurse=True):
         """Moved like any module, but a cast leaves codes and scales alone, and changes what they are unpacked to."""

@@ -182,6 +182,21 @@ def test_it_is_copied_moved_and_cast_like_any_module():
     assert torch.isfinite(logits(twin)).all()
 
 
+def test_backward_is_that_of_the_rounded_weights_and_keeps_none_of_them_until_then():
+    """Else training would need the memory of all unpacked weights after all."""
+    x = weights((5, 512), std=1).requires_grad_()
+    packed, kept = FourBitLinear(weights((256, 512)), torch.ones(256), "nf4", True), []
+    packed.bias.requires_grad_()  # BitFit
+    plain = nn.Linear(512, 256)
+    plain.load_state_dict({"weight": packed.weight, "bias": packed.bias})
+    with torch.autograd.graph.saved_tensors_hooks(lambda each: kept.append(each.nbytes) or each, lambda each: each):
+        found = packed(x).square().sum()
+    expected = plain(x).square().sum()
+    assert torch.allclose(found, expected) and sum(kept) < packed.weight.nbytes / 10
+    mine, theirs = torch.autograd.grad(found, (x, packed.bias)), torch.autograd.grad(expected, (x, plain.bias))
+    assert all(map(torch.allclose, mine, theirs))
+
+
 def test_it_takes_an_eighth_of_the_memory():
     def size(module):
         return sum(each.nbytes for each in (*module.parameters(), *module.buffers()))
