@@ -14,9 +14,9 @@ from peft_edu.method import Method
 IDS = torch.tensor([[3, 4, 5, 6], [7, 8, 1, 2]])
 
 
-def tiny_model(kind: str) -> PreTrainedModel:
+def tiny_model(kind: str, width: int = 8) -> PreTrainedModel:
     """A random model with separate query and value maps, of three blocks, in float64."""
-    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 3, "num_attention_heads": 2}
+    sizes = {"hidden_size": width, "intermediate_size": width, "num_hidden_layers": 3, "num_attention_heads": 2}
     own = {"llama": {"num_key_value_heads": 1}, "gpt2": {"bos_token_id": 1, "eos_token_id": 1}}.get(kind, {})
     config = AutoConfig.for_model(kind, vocab_size=9, num_labels=2, pad_token_id=0, **sizes, **own)
     torch.manual_seed(0)
