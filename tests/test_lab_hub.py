@@ -5,13 +5,16 @@ import socket
 import threading
 import time
 from contextlib import contextmanager
-from hashlib import sha1
+from hashlib import sha1, sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
-from huggingface_hub import close_session, constants
+from huggingface_hub import close_session, constants, file_download
 from lab_models import save_model
 
+from peft_edu import LoRA
+from peft_edu.lab import memory_of_training
 from peft_edu.lab.models import hub
 from peft_edu.lab.models.backbones import backbone
 
@@ -25,6 +28,7 @@ def empty_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(hub, "SILENCE", 1)
+    monkeypatch.setattr(hub, "PIECE", 2**10)
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
 
@@ -76,7 +80,9 @@ def said(monkeypatch, endpoint):
     assert time.monotonic() - start < hub.SILENCE + 8  # on a busy machine
     message = str(caught.value)
     assert "Bundled: tiny-bert, tiny-gpt2, tiny-t5; they need no network" in message and "\n" not in message
-    return message.partition("It is no folder here, and ")[2]
+    told, offer, name = message.partition("It is no folder here, and ")[2].partition(". To go on without it, ")
+    assert offer and name == "take a bundled one: backbone('tiny-gpt2')"
+    return told
 
 
 @pytest.mark.parametrize(
@@ -169,29 +175,40 @@ def test_nobody_there_no_name_and_a_dead_proxy_are_told(monkeypatch):
 
 @pytest.fixture
 def model_hub(tmp_path):
-    """A hub with one small model; `slow` may change how the weights are sent."""
+    """A hub with one small model: `how` may change how its weights are sent, `named` what it says of a file."""
     folder = save_model(tmp_path / "served", "gpt2")
-    files = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}  # config.json comes first
-    how = {"weights": reply}
+    files = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    how, named, asked = {"weights": reply}, {name: told(name, body) for name, body in files.items()}, []
 
     def answer(request):
         name = request.path.rpartition("/")[2]
         if request.path.startswith("/api/models/some/model"):
-            siblings = [{"rfilename": file} for file in [*files, "onnx/config.json", "pytorch_model.bin"]]
+            siblings = [*named.values(), {"rfilename": "onnx/config.json"}, {"rfilename": "pytorch_model.bin"}]
             body = json.dumps({"id": "some/model", "sha": COMMIT, "siblings": siblings}).encode()
             return reply(request, body=body, Content_Type="application/json")
         if name not in files:
             return reply(request, 404, X_Error_Code="EntryNotFound")
-        body = files[name]
-        send = how["weights"] if name == "model.safetensors" and request.command == "GET" else reply
+        body, first = files[name], request.command == "GET" and name == "model.safetensors"
+        if request.command == "GET":
+            asked.append((name, request.headers.get("Range")))
+        send = how["weights"] if first else reply
         return send(request, body=body, ETag=f'"{sha1(body).hexdigest()}"', X_Repo_Commit=COMMIT)
 
     with serving(answer) as endpoint:
-        yield endpoint, how
+        yield endpoint, how, named, asked
+
+
+def told(name, body):
+    """What the hub names a file by."""
+    if name.endswith(".safetensors"):
+        digest = {"lfs": {"sha256": sha256(body).hexdigest(), "size": len(body), "pointerSize": 134}}
+    else:
+        digest = {"blobId": sha1(b"blob %d\0" % len(body) + body).hexdigest()}
+    return {"rfilename": name, "size": len(body), **digest}
 
 
 def test_a_model_of_the_hub_comes_and_stays_in_the_cache(monkeypatch, model_hub):
-    endpoint, _ = model_hub
+    endpoint, *_ = model_hub
     point_to(monkeypatch, endpoint)
     model, tokenizer = backbone("some/model")
     assert type(model).__name__ == "GPT2LMHeadModel" and len(tokenizer) == 30
@@ -204,7 +221,7 @@ def test_a_model_of_the_hub_comes_and_stays_in_the_cache(monkeypatch, model_hub)
 
 
 def test_weights_that_stop_coming_are_left(monkeypatch, model_hub, tmp_path):
-    endpoint, how = model_hub
+    endpoint, how, *_ = model_hub
 
     def half(request, body, **headers):
         request.wfile.write(OLD_SOCKET.replace(b"100000", str(len(body)).encode()) + body[: len(body) // 2])
@@ -214,6 +231,96 @@ def test_weights_that_stop_coming_are_left(monkeypatch, model_hub, tmp_path):
     how["weights"] = half
     assert said(monkeypatch, endpoint).endswith("was silent for 1 seconds")
     assert any((tmp_path / "cache").rglob("*.incomplete"))
+
+
+def cut(request, body, **headers):
+    """The connection ends in the middle, whatever was asked for."""
+    request.send_response(200)
+    for name, value in {"Content_Length": str(len(body)), **headers}.items():
+        request.send_header(name.replace("_", "-"), value)
+    request.end_headers()
+    request.wfile.write(body[: len(body) // 2])
+    request.close_connection = True
+
+
+def rest(request, body, **headers):
+    """What was asked for by Range."""
+    start = int(request.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+    assert 0 < start <= len(body) // 2
+    reply(request, 206, body[start:], Content_Range=f"bytes {start}-{len(body) - 1}/{len(body)}", **headers)
+
+
+@pytest.fixture
+def no_pause(monkeypatch):
+    """The hub's client waits a second before it asks for the rest."""
+    monkeypatch.setattr(file_download, "time", SimpleNamespace(sleep=lambda seconds: None))
+
+
+@pytest.mark.parametrize("second", [rest, reply], ids=["the rest", "all of it again"])
+def test_a_download_that_is_cut_goes_on(monkeypatch, model_hub, no_pause, second):
+    endpoint, how, _, asked = model_hub
+    answers = iter([cut, second])
+    how["weights"] = lambda request, **what: next(answers)(request, **what)
+    point_to(monkeypatch, endpoint)
+    assert type(backbone("some/model")[0]).__name__ == "GPT2LMHeadModel"
+    assert [what is None for name, what in asked if name == "model.safetensors"] == [True, False]
+
+
+def test_a_download_that_is_cut_for_good_is_refused_and_leaves_nothing_half(monkeypatch, model_hub, no_pause, tmp_path):
+    endpoint, how, *_ = model_hub
+    how["weights"] = lambda request, body, **what: cut(request, body if "Range" not in request.headers else b"", **what)
+    monkeypatch.setattr(hub, "SILENCE", 15)
+    assert "broke off in the middle of model.safetensors (" in (told := said(monkeypatch, endpoint))
+    assert told.endswith(": nothing half is kept, so try once more")
+    assert not [*(tmp_path / "cache").rglob("*.incomplete"), *(tmp_path / "cache").rglob("model.safetensors")]
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert said(monkeypatch, endpoint).endswith("offline, only models in its cache can be used")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    how["weights"] = reply
+    assert type(backbone("some/model")[0]).__name__ == "GPT2LMHeadModel"
+
+
+def changed(request, body, **headers):
+    reply(request, body=body[:-1] + bytes([body[-1] ^ 1]), **headers)
+
+
+def test_other_bytes_than_the_hub_named_are_refused_and_not_kept(monkeypatch, model_hub, tmp_path):
+    endpoint, how, *_ = model_hub
+    how["weights"] = changed
+    for _ in range(2):  # the second time no better than the first
+        assert "sent another model.safetensors than it had named (its checksum differs)" in said(monkeypatch, endpoint)
+    assert not list((tmp_path / "cache").rglob("model.safetensors"))
+    how["weights"] = reply
+    assert type(backbone("some/model")[0]).__name__ == "GPT2LMHeadModel"
+
+
+@pytest.mark.parametrize("file, wrong", [("model.safetensors", {"size": 7}), ("tokenizer.json", {"blobId": "0" * 40})])
+def test_another_size_and_another_small_file_are_refused(monkeypatch, model_hub, file, wrong):
+    endpoint, _, named, _ = model_hub
+    named[file] |= wrong
+    assert f"sent another {file} than it had named" in said(monkeypatch, endpoint)
+
+
+def test_a_file_shorter_than_announced_is_refused(monkeypatch, model_hub):
+    endpoint, how, *_ = model_hub
+    how["weights"] = lambda request, body, **headers: reply(request, body=body[:-8], **headers)
+    assert "broke off in the middle of model.safetensors (Consistency check failed" in said(monkeypatch, endpoint)
+
+
+def test_what_is_no_model_is_told(monkeypatch, model_hub):
+    endpoint, _, named, _ = model_hub
+    del named["config.json"]
+    assert said(monkeypatch, endpoint).endswith("what lies there is no model of transformers")
+
+
+def test_memory_is_foretold_from_the_configuration_alone(monkeypatch, model_hub):
+    endpoint, _, _, asked = model_hub
+    point_to(monkeypatch, endpoint)
+    foretold = memory_of_training("some/model", LoRA(rank=2), batch=(2, 8))
+    assert [name for name, _ in asked] == ["config.json"] and foretold.weights > 0
+    with serving(lambda request: reply(request, 503)) as broken:
+        assert "answered 503" in said(monkeypatch, broken)  # a configuration is no model
+        assert memory_of_training("some/model", LoRA(rank=2), batch=(2, 8)) == foretold
 
 
 def test_a_name_that_no_hub_can_have(monkeypatch):

@@ -86,7 +86,7 @@ def skeleton(
     if isinstance(name, PreTrainedConfig):
         place, usual, config = type(name).__name__, None, deepcopy(name)
     else:
-        place, usual = locate(name)
+        place, usual = locate(name, whole=False)
         check(place)
         with _reading(place):
             config = AutoConfig.from_pretrained(place, **LOCAL)

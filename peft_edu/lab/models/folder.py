@@ -16,8 +16,10 @@ from peft_edu.lab.paths import bundled, data_path
 BLOCKS = 1_000  # that a model may have: more would be built for minutes before anything is seen to be wrong
 
 
-def locate(name: str | os.PathLike) -> tuple[Path, torch.dtype | None]:
+def locate(name: str | os.PathLike, whole: bool = True) -> tuple[Path, torch.dtype | None]:
     """The folder that holds the model, downloaded if need be, and the precision in which it opens; None: as stored.
+
+    Without `whole` only the configuration is downloaded.
 
     Real models open in float32: a processor without bfloat16 arithmetic takes 2.5 times as long for a step in it.
     """
@@ -29,14 +31,14 @@ def locate(name: str | os.PathLike) -> tuple[Path, torch.dtype | None]:
             return place, torch.float64
         if name in real.real_models():
             return real.real_model(name), torch.float32
-        return (folder if folder.is_dir() else hub.fetch(str(name))), None
+        return (folder if folder.is_dir() else hub.fetch(str(name), whole)), None
     except OSError as error:  # a name may also be too long for a file
         listed = ", ".join(bundled("models", "config.json")) or "none yet"
         known = ", ".join(real.real_models()) or "none"
         name = f"{name!s:.80}"
         raise ValueError(
             f"no backbone {name!r}. Bundled: {listed}; they need no network. After `make real`: {known}. It is "
-            f"no folder here, and {error}"
+            f"no folder here, and {error}. To go on without it, take a bundled one: backbone('tiny-gpt2')"
         ) from error
 
 
