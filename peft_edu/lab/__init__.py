@@ -13,6 +13,7 @@ from peft_edu.lab.figures.model_map import draw
 from peft_edu.lab.figures.moves import moves
 from peft_edu.lab.figures.pretraining import pretraining_figure
 from peft_edu.lab.figures.progress import progress
+from peft_edu.lab.figures.rounding import show_levels, show_memory
 from peft_edu.lab.figures.sentences import sentences
 from peft_edu.lab.figures.tags import entities_in, right_tags, show_tags
 from peft_edu.lab.installation import self_check
@@ -32,6 +33,7 @@ from peft_edu.lab.measure.moved import rms_move, starts
 from peft_edu.lab.measure.names import FullNames
 from peft_edu.lab.measure.papers import paper_counts
 from peft_edu.lab.measure.reading import reading_order
+from peft_edu.lab.measure.rounding import levels_of, rounded
 from peft_edu.lab.models.architectures import architecture
 from peft_edu.lab.models.backbones import backbone, card, complete
 from peft_edu.lab.models.pretraining import ladder, pretraining_log
@@ -54,6 +56,7 @@ from peft_edu.lab.widgets.dial import DialCard, Recorder
 from peft_edu.lab.widgets.draw_guess import draw_guess
 from peft_edu.lab.widgets.explain import explain
 from peft_edu.lab.widgets.predict import predict
+from peft_edu.lab.widgets.rounding import LevelsCard
 from peft_edu.lab.widgets.scoreboard import scoreboard
 from peft_edu.lab.widgets.sliders import BottleneckCard, DepthCard, FreezingCard, PrefixCard, PromptCard, RankCard
 from peft_edu.lab.widgets.taxonomy import TaxonomyCard
@@ -72,6 +75,7 @@ __all__ = [
     "DialCard",
     "FreezingCard",
     "FullNames",
+    "LevelsCard",
     "PrefixCard",
     "PrefixShares",
     "PromptCard",
@@ -106,6 +110,7 @@ __all__ = [
     "interval",
     "ladder",
     "language_loss",
+    "levels_of",
     "loss_on_old_text",
     "median_times",
     "memory_of_training",
@@ -127,6 +132,7 @@ __all__ = [
     "results",
     "right_tags",
     "rms_move",
+    "rounded",
     "score_texts",
     "scoreboard",
     "scores",
@@ -135,6 +141,8 @@ __all__ = [
     "sentences",
     "show",
     "show_learned",
+    "show_levels",
+    "show_memory",
     "show_tags",
     "spread",
     "start_positions_at",

@@ -5,9 +5,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from peft_edu.lab.figures import plots, style
-from peft_edu.lab.measure.rounding import Rounding
+from peft_edu.lab.figures.display import show
+from peft_edu.lab.measure.cost import Memory
+from peft_edu.lab.measure.rounding import Rounding, levels_of, rounded
 
 BINS = np.linspace(-1, 1, 121)
 STACK = {  # from the floor up
@@ -16,6 +19,15 @@ STACK = {  # from the floor up
     "moments": {"color": style.TRAINED_LINE},
     "activations": {"color": style.VIRTUAL},
 }
+
+
+def show_levels(weight: Tensor, kinds: Sequence[str] = ("nf4", "int4")) -> None:
+    """Show the weights of a matrix, cut into what each level takes."""
+    found = {kind: rounded(weight, levels_of(kind)) for kind in kinds}
+    inner = {kind: each.shares[1:-1] for kind, each in found.items()}  # the ends take what is rare
+    told = ", ".join(f"of {kind} {each.min():.0%} to {each.max():.0%}" for kind, each in inner.items())
+    title = f"Of the weights a level takes, apart from those at the ends: {told}"
+    show(levels(found, title), f"{title}.")
 
 
 @style.styled
@@ -58,19 +70,27 @@ def tried(found: Rounding, curves: Mapping[str, Sequence[tuple[float, float]]], 
     return figure
 
 
+def show_memory(needs: Mapping[str, Memory], room: float = 16) -> None:
+    """Show what each way to train needs, beside the gigabytes that there are."""
+    fits = [name for name, each in needs.items() if each.total <= room * 1e9]
+    title = f"Within {room:g} GB: {', '.join(fits) or 'none'}"
+    told = "; ".join(f"{name}: {each}" for name, each in needs.items())
+    show(memory(needs, title, room), f"{title}. {told}.")
+
+
 @style.styled
-def memory(needs: Mapping[str, Mapping[str, float]], title: str, room: float) -> Figure:
-    """Gigabytes, a bar for each way to train, in parts from the floor up; the line is what there is."""
+def memory(needs: Mapping[str, Memory], title: str, room: float) -> Figure:
+    """A bar for each way to train, in parts, above it the fullest moment; the line is what there is."""
     figure, (axes,) = style.panels(title)
-    for place, parts in enumerate(needs.values()):
+    for place, each in enumerate(needs.values()):
         floor = 0.0
         for name, look in STACK.items():
-            axes.bar(
-                place, parts[name], bottom=floor, width=0.55, linewidth=0.6, **look, label=name if not place else ""
-            )
-            floor += parts[name]
-        plots.beside(axes, f"{floor:.1f} GB", (place, floor), (0, 4), ha="center", size=9.5)
-    axes.axhline(room, color=style.INK, linestyle="--", linewidth=1.2)
+            part, label = getattr(each, name) / 1e9, None if place else name
+            axes.bar(place, part, bottom=floor, width=0.55, linewidth=0.6, **look, label=label)
+            floor += part
+        box = {"facecolor": style.PAPER, "edgecolor": "none", "pad": 1}
+        plots.beside(axes, f"{each.total / 1e9:.1f} GB", (place, floor), (0, 6), ha="center", size=9.5, bbox=box)
+    axes.axhline(room, color=style.INK, linestyle="--", linewidth=1.2, zorder=1)
     plots.beside(axes, f"{room:g} GB", (1, room), (-4, 4), xycoords=("axes fraction", "data"), ha="right", size=9)
     axes.set_xticks(range(len(needs)), needs)
     axes.set(ylabel="GB", ylim=(0, None), xlim=(-0.6, len(needs) - 0.4))

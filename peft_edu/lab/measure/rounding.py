@@ -50,10 +50,10 @@ class Rounding:
 
 
 @torch.no_grad()
-def rounding(weight: Tensor, levels: Tensor, block: int = BLOCK) -> Rounding:
+def rounded(weight: Tensor, levels: Tensor, block: int = BLOCK) -> Rounding:
     """Measure what a tensor loses.
 
-    >>> found = rounding(torch.ones(8, 64), levels_of("nf4"))
+    >>> found = rounded(torch.ones(8, 64), levels_of("nf4"))
     >>> found.error, found.bits
     (0.0, 4.5)
     """

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from peft_edu.lab.figures import rounding as figures
-from peft_edu.lab.measure.rounding import KINDS, Rounding, levels_of, rounding
+from peft_edu.lab.measure.rounding import KINDS, Rounding, levels_of, rounded
 from peft_edu.lab.widgets.card import Card
 
 BLOCKS = (16, 32, 64, 128, 256, 1024, 4096)
@@ -41,7 +41,7 @@ class LevelsCard(Card):
 
     def measure(self, state: tuple[str, str, int]) -> tuple[tuple[str, str, int], Rounding]:
         name, kind, block = state
-        return state, rounding(self.weights[name], levels_of(kind), block)
+        return state, rounded(self.weights[name], levels_of(kind), block)
 
     def words(self, numbers) -> str:
         _, found = numbers
@@ -62,6 +62,6 @@ class LevelsCard(Card):
     def _curve(self, name: str) -> dict[str, list[tuple[float, float]]]:
         """Of every kind and block, measured when these weights are shown for the first time."""
         if name not in self._curves:
-            every = {kind: [rounding(self.weights[name], levels_of(kind), block) for block in BLOCKS] for kind in KINDS}
+            every = {kind: [rounded(self.weights[name], levels_of(kind), block) for block in BLOCKS] for kind in KINDS}
             self._curves[name] = {kind: [(each.bits, each.error) for each in found] for kind, found in every.items()}
         return self._curves[name]
