@@ -207,10 +207,13 @@ def told(name, body):
     return {"rfilename": name, "size": len(body), **digest}
 
 
-def test_a_model_of_the_hub_comes_and_stays_in_the_cache(monkeypatch, model_hub):
+def test_a_model_of_the_hub_comes_and_stays_in_the_cache(monkeypatch, model_hub, capsys):
     endpoint, *_ = model_hub
     point_to(monkeypatch, endpoint)
     model, tokenizer = backbone("some/model")
+    said = capsys.readouterr()
+    assert f"some/model: GPT2LMHeadModel, {model.num_parameters():,} parameters in float32, on cpu\n" in said.err
+    assert "model.safetensors: 100%" in said.err and not said.out
     assert type(model).__name__ == "GPT2LMHeadModel" and len(tokenizer) == 30
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert type(backbone("some/model")[0]).__name__ == "GPT2LMHeadModel"

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -72,6 +73,9 @@ def backbone(
         _warn_of_gaps(name, missing - new, saved_as)
         if new and not new & missing:
             _keep_head(place, model, own, saved_as)
+    if usual is not torch.float64:  # bundled models are small, and the lessons say what they are
+        size = f"{model.num_parameters():,} parameters in {str(model.dtype).removeprefix('torch.')}"
+        print(f"{name}: {type(model).__name__}, {size}, on {model.device}", file=sys.stderr)
     return _name_loss(model).eval(), _fit_tokenizer(place, tokenizer, model)
 
 

@@ -51,6 +51,9 @@ def fetch(name: str, whole: bool = True) -> Path:
 
 def _download(name: str, whole: bool, said: Queue) -> None:
     class Watched(tqdm):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options | {"disable": False})  # the client's own needs a terminal
+
         def update(self, n: float | None = 1) -> bool | None:
             said.put(None)
             return super().update(n)
