@@ -1,12 +1,17 @@
 """python -m peft_edu.train: what it takes, what it keeps, and the one line in which it says what is wrong."""
 
 import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
+import pandas as pd
 import pytest
+import safetensors.torch
 import torch
 from lab_models import VOCABULARY, save_model
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from peft_edu import LoRA, attached, load
 from peft_edu.lab import backbone
@@ -34,7 +39,11 @@ def command(tmp_path, monkeypatch, capsys):
         except SystemExit as end:
             code = end.code
         said = capsys.readouterr()
-        return code, said.out, re.sub(r".*step/s.*\n?", "", said.err)  # without the bar
+        return (
+            code,
+            said.out,
+            re.sub(r".*(step/s|, on cpu$).*\n?", "", said.err, flags=re.MULTILINE),
+        )  # no bar, no backbone
 
     return run
 
@@ -242,3 +251,135 @@ def test_what_was_saved_outlives_a_failure_to_measure(command, learned, monkeypa
     code, out, err = command("--out", "out")
     assert code == 2 and "no memory for it" in err and "saved in" in out
     assert learned() == LoRA()
+
+
+class TestWhatIsKeptOnTheWay:
+    def test_a_stopped_run_goes_on_to_the_same_result(self, command, monkeypatch, tmp_path):
+        given = ("--steps", "7", "--save-every", "2", "--log", "log", "--method", "LoRA", "rank=2", "dropout=0.2")
+        assert command("--out", "never-stopped", *given)[0] == 0
+        shutil.rmtree("log")
+        step, taken = torch.optim.AdamW.step, []
+
+        def killed(optimizer, *rest):
+            taken.append(step(optimizer, *rest))
+            if len(taken) == 5:
+                raise ValueError("killed")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(torch.optim.AdamW, "step", killed)
+            assert command("--out", "out", *given)[0] == 2
+        assert not Path("out").exists() and Path("out.checkpoint").is_file()
+        assert read("log").step.tolist() == [1, 2, 3, 4, 5]
+        code, _, err = command("--out", "out", *given)
+        assert code == 2 and "out.checkpoint holds a run up to step 4: resume it, or delete the file" in err
+        code, _, err = command("--out", "out", "--resume", *given)
+        assert (code, err) == (0, "")
+        assert Path("out/learned.safetensors").read_bytes() == Path("never-stopped/learned.safetensors").read_bytes()
+        assert read("log").step.tolist() == [1, 2, 3, 4, 5, 6, 7]
+        assert not Path("out.checkpoint").exists()  # what is finished needs none
+
+    def test_the_first_start_may_be_a_resumption_too(self, command):
+        code, out, _ = command("--out", "out", "--save-every", "1", "--resume")
+        assert code == 0 and "there is no" in out and "saved in" in out
+
+    @pytest.mark.parametrize(
+        "changed, told",
+        [
+            (["--lr", "0.1"], "lr 0.001, not 0.1"),
+            (["--steps", "9"], "steps 8, not 9"),
+            (["--seed", "1"], "seed 0, not 1"),
+            (["--accumulate", "2"], "accumulate 1, not 2"),
+            (["--batch-size", "3"], "batch-size 32, not 3"),
+            (["--method", "HeadOnly"], r"method LoRA\(.*\), not HeadOnly\(\)"),
+            (["rank=3"], r"method LoRA\(rank=8, .*\), not LoRA\(rank=3, .*\)"),
+            (["--task", "again.tsv"], "task words.tsv, not again.tsv"),
+            (["--dtype", "bfloat16", "--lr", "1"], "dtype None, not bfloat16, lr 0.001, not 1.0"),
+            ([], "rows [0-9a-f]+, not [0-9a-f]+"),  # somebody wrote other ones into the file
+        ],
+    )
+    def test_another_run_is_not_gone_on_with(self, changed, told, command):
+        given = ("--out", "out", "--steps", "8", "--save-every", "1")
+        Path("again.tsv").write_text(Path("words.tsv").read_text())
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr("peft_edu.train.__main__.save", None)
+            assert command(*given)[0] == 2
+        if not changed:
+            Path("words.tsv").write_text(Path("words.tsv").read_text().replace("food", "cook"))
+        before = Path("out.checkpoint").read_bytes()
+        code, _, err = command(*given, "--resume", *changed)
+        assert code == 2 and re.search(rf"out.checkpoint holds a run with {told}: give it the same, or begin", err)
+        assert err.count("\n") == 1 and Path("out.checkpoint").read_bytes() == before
+
+    @pytest.mark.parametrize("content", [b"", b"abc", safetensors.torch.save({"x": torch.zeros(1)}, {"run": "{"})])
+    def test_what_is_no_checkpoint(self, content, command):
+        Path("out.checkpoint").write_bytes(content)
+        code, _, err = command("--out", "out", "--resume")
+        assert code == 2 and "out.checkpoint is no checkpoint of a run, or damaged" in err and err.count("\n") == 1
+
+    def test_where_the_checkpoint_lies(self, command):
+        for given in (["--resume"], ["--save-every", "2"]):
+            code, _, err = command(*given)
+            assert code == 2 and "--save-every and --resume need --out" in err
+        assert "every is 0, but must be a whole number" in command("--out", "out", "--save-every", "0")[2]
+
+    def test_the_history_of_another_run_is_not_written_over(self, command):
+        assert command("--log", "log")[0] == 0
+        before = Path("log/history.csv").read_bytes()
+        code, _, err = command("--log", "log")
+        assert code == 2 and "log/history.csv is the history of a run: name another folder" in err
+        assert Path("log/history.csv").read_bytes() == before
+
+    def test_tensorboard_shows_the_history(self, command):
+        assert command("--log", "log", "--steps", "4")[0] == 0
+        events = EventAccumulator("log").Reload()
+        for name in ("loss", "lr"):
+            assert [each.step for each in events.Scalars(name)] == [1, 2, 3, 4]
+            assert [each.value for each in events.Scalars(name)] == pytest.approx(read("log")[name].tolist())
+
+    def test_without_tensorboard_there_is_the_table_and_a_sentence(self, command, monkeypatch):
+        monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+        code, _, err = command("--log", "log")
+        assert code == 0 and "TensorBoard is not installed (pip install 'peft-edu[log]')" in err
+        assert read("log").step.tolist() == [1, 2] and len(list(Path("log").iterdir())) == 1
+
+
+def read(folder):
+    return pd.read_csv(Path(folder, "history.csv"))
+
+
+def test_small_batches_are_accumulated_to_a_large_one(command):
+    losses = []
+    for size, accumulate in (("4", "1"), ("1", "4")):
+        assert command("--batch-size", size, "--accumulate", accumulate, "--log", size, "--method", "HeadOnly")[0] == 0
+        losses.append(read(size).loss)
+    assert losses[0].iloc[0] == pytest.approx(losses[1].iloc[0], abs=0.05)  # dropout draws batch by batch
+
+
+def test_a_model_in_bfloat16(command, learned):
+    assert command("--out", "out", "--dtype", "bfloat16")[0] == 0
+    assert learned() == LoRA()
+    assert {each.dtype for each in safetensors.torch.load_file("out/learned.safetensors").values()} == {torch.bfloat16}
+
+
+def test_a_dry_run_counts_and_trains_nothing(command, monkeypatch):
+    monkeypatch.setattr("peft_edu.train.__main__.fit", None)
+    code, out, err = command("--dry-run", "--out", "out", "--save-every", "2", "--log", "log")
+    assert (code, err) == (0, "")
+    assert re.fullmatch(r"1,058 of 7,346 .* trained.*\n.* weights, .* gradients, .* moments, .* at once\n", out)
+    assert not Path("out").exists() and not Path("log").exists()
+
+
+@pytest.mark.thorough
+def test_a_run_that_was_killed_twenty_times_ends_as_if_never(tmp_path):
+    save_model(tmp_path / "model", "bert")
+    rows = ["text\tlabel"] + [f"the food was {word}\t{word}" for word in ("good", "bad")] * 10
+    (tmp_path / "words.tsv").write_text("\n".join(rows))
+    command = [sys.executable, Path(__file__).with_name("killed.py"), tmp_path, "20"]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    assert run.returncode == 0, run.stderr + (tmp_path / "said.txt").read_text()[-2000:]
+    never, killed = (read(tmp_path / f"{name}-log") for name in ("never", "killed"))
+    assert never.step.tolist() == list(range(1, 101))
+    assert never.drop(columns="seconds").equals(killed.drop(columns="seconds"))
+    learned = [(tmp_path / name / "learned.safetensors").read_bytes() for name in ("never", "killed")]
+    assert learned[0] == learned[1]
+    assert len({line for line in (tmp_path / "said.txt").read_text().splitlines() if "accuracy" in line}) == 1

@@ -121,6 +121,17 @@ def write_folder(folder: str | Path, files: dict[str, bytes]) -> Path:
     return folder
 
 
+def write_file(file: Path, content: bytes) -> None:
+    """Write it under another name beside, then give it its own: whoever looks finds all the old or all the new."""
+    with _told(f"{file} was not written, and is as it was"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        new = file.with_name(f".{file.name}.new")
+        new.write_bytes(content)
+        _to_disk(new)
+        os.replace(new, file)
+        _to_disk(file.parent)
+
+
 def _put(new: Path, folder: Path) -> None:
     """Linux can exchange two folders in one step. Elsewhere the name is empty between two, and `_tidy` cares for it."""
     old = new.with_name(folder.name)

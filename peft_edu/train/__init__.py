@@ -18,6 +18,8 @@ from peft_edu.checks import choice, number, whole_number
 from peft_edu.method import attached, trainable, unwrapped
 from peft_edu.train import processes
 from peft_edu.train.batches import Batch, Passes, of_kind, tensors
+from peft_edu.train.checkpoint import Checkpoint
+from peft_edu.train.log import Log
 from peft_edu.train.precision import Twins
 
 seed = set_seed  # seed(n) makes what follows repeatable: Python's, numpy's and torch's random numbers start from n
@@ -35,6 +37,8 @@ def fit(
     warmup: float = 0.1,
     clip: float = 1.0,
     accumulate: int = 1,
+    checkpoint: Checkpoint | None = None,
+    log: Log | None = None,
     on_step: Callable[[int, float], object] | None = None,
 ) -> pd.DataFrame:
     """Train what `requires_grad` marks, where the model is, and return the history: step, loss, lr, seconds.
@@ -44,14 +48,17 @@ def fit(
     as if they were one large batch. `on_step(step, loss)` may return True to stop. Stopped, by an interrupt or the end
     of a stream too, it returns the history so far. The model is left in eval().
 
-    Under `accelerate launch` several processes share the rows of each batch, and end with the same model; the first
-    of them calls `on_step`.
+    `checkpoint` keeps the run as it goes, so that it can go on after a kill; `log` writes its history. Under
+    `accelerate launch` several processes share the rows of each batch, and end with the same model; the first of them
+    calls `on_step`.
 
     >>> data, (model, tokenizer) = task("tables"), backbone("tiny-gpt2")
     >>> history = fit(LoRA(rank=4).attach(model), data.batches(tokenizer, "train", size=4), steps=2, lr=1e-3)
     >>> len(history)
     2
     """
+    settings = dict(steps=steps, lr=lr, head_lr=head_lr, schedule=schedule, warmup=warmup, clip=clip,
+                    accumulate=accumulate, optimizer=getattr(optimizer, "__name__", optimizer))  # fmt: skip
     head_lr = lr if head_lr is None else head_lr
     causal = _is_causal(_inside(model))
     if not trainable(model):
@@ -64,19 +71,24 @@ def fit(
     of_kind(Iterable, batches=batches)
     if isinstance(batches, Iterator):
         raise ValueError(f"batches are a {type(batches).__name__}, gone through only once: give a list or a DataLoader")
-    history, start, factor = [], time.perf_counter(), _factor(schedule, steps, warmup)
+    factor, passes = _factor(schedule, steps, warmup), Passes(batches)
     with processes.start() as work:
         running = work.place(model)
-        heads, twins = head_parameters(_inside(running)), Twins(trainable(running).values())
+        heads, twins = head_parameters(_inside(running)), Twins(trainable(running))
         rates = groupby(twins, lambda parameter: head_lr if parameter in heads else lr)
         optimizer = optimizer([{"params": [twins[each] for each in group], "lr": rate} for rate, group in rates], lr=lr)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        settings["processes"] = work.size
+        history = checkpoint.begin(settings, twins, optimizer, passes, work) if checkpoint else []
+        if log is not None and work.rank == 0:
+            history = log.begin(history)
+        done, start = len(history), time.perf_counter() - (history[-1][-1] if history else 0)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(done + step))
         running.zero_grad()  # gradients may lie around from a backward by hand
-        groups = iter(partial(work.read, Passes(batches), accumulate), [])
-        bar = tqdm(islice(groups, steps), total=steps, unit="step", disable=work.rank > 0)
+        groups = iter(partial(work.read, passes, accumulate), [])
+        bar = tqdm(islice(groups, steps - done), initial=done, total=steps, unit="step", disable=work.rank > 0)
         try:
             running.train()
-            for step, group in enumerate(bar, start=1):
+            for step, group in enumerate(bar, start=done + 1):
                 loss = 0.0
                 for batch, share in processes.shares(group, causal, work):
                     part = share * _loss(_run(running, batch)[0])
@@ -94,7 +106,10 @@ def fit(
                 scheduler.step()
                 optimizer.zero_grad()
                 bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
-                if work.stop(on_step and work.rank == 0 and on_step(step, loss)):
+                stop = work.stop(on_step and work.rank == 0 and on_step(step, loss))
+                if checkpoint:
+                    checkpoint.step(history)
+                if stop:
                     break
         except KeyboardInterrupt:
             bar.set_description_str("interrupted")
@@ -102,6 +117,8 @@ def fit(
             bar.close()
             running.zero_grad()
             model.eval()
+            if log is not None:
+                log.close()
         work.put_back(model, running)
     if broken := [name for name, parameter in trainable(model).items() if not parameter.isfinite().all()]:
         raise FloatingPointError(f"after step {len(history)} {broken[0]} is not finite: try a lower lr")

@@ -1,14 +1,20 @@
 """Train a method on a task from the command line, keep what it learned, and measure it on the test split."""
 
-from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from ast import literal_eval
+from hashlib import sha256
 from re import fullmatch
+
+import torch
 
 from peft_edu import count, fit, save, seed
 from peft_edu.checks import whole_number
 from peft_edu.method import METHODS
 from peft_edu.storage.checkpoint import LEARNED, RECIPE, make_method
 from peft_edu.storage.folder import place_for
+from peft_edu.train.checkpoint import Checkpoint
+from peft_edu.train.log import Log
+from peft_edu.train.processes import is_first
 
 
 def field(text: str) -> tuple[str, object]:
@@ -24,46 +30,99 @@ def field(text: str) -> tuple[str, object]:
 
 
 def run(options: Namespace) -> None:
-    from peft_edu.lab import backbone, task  # here, so that the core does not need the lab
+    from peft_edu.lab import backbone, memory_of_training, task  # here, so that the core does not need the lab
 
+    keeps = options.save_every is not None or options.resume
     if options.out is not None:
         place_for(options.out, {RECIPE, LEARNED})  # an hour of training is too late to learn that it cannot be kept
+    elif keeps:
+        raise ValueError("--save-every and --resume need --out: the checkpoint lies beside that folder")
     fields = dict(options.fields)
     method = make_method(options.method, {name: fields[name] for name in fields if name != "init"}, "the command line")
     if options.template is not None and hasattr(method, "template"):
         raise ValueError(f"{options.method} has a template of its own: give template=... in the place of --template")
     data = task(options.task).asked_by(options).asked_by(method)  # with the template that one of them has
-    model, tokenizer = backbone(options.backbone, **data.head)
+    dtype = options.dtype and getattr(torch, options.dtype)
+    model, tokenizer = backbone(options.backbone, **data.head, dtype=dtype)
     if "init" in fields:  # words, which the model's tokenizer reads
         method = make_method(options.method, fields | {"tokenizer": tokenizer}, "the command line")
     whole_number("max-tokens", options.max_tokens)
     tokenizer.model_max_length = min(tokenizer.model_max_length, options.max_tokens)  # a prompt needs room as well
     seed(options.seed)
     method.attach(model)
-    print(count(model))
+    say = print if is_first() else lambda *_: None
+    say(count(model))
     batches = data.batches(tokenizer, "train", size=options.batch_size, seed=options.seed)
-    history = fit(model, batches, steps=options.steps, lr=options.lr)
+    if options.dry_run:
+        longest = max(batches, key=lambda batch: batch["input_ids"].numel())
+        say(memory_of_training(options.backbone, method, longest, **data.head, dtype=dtype))
+        return
+    checkpoint = log = None
+    if keeps:
+        names = ("backbone", "task", "template", "batch_size", "max_tokens", "dtype", "seed")
+        settings = {name.replace("_", "-"): getattr(options, name) for name in names} | {"method": method}
+        settings["rows"] = sha256(repr(batches.examples).encode()).hexdigest()[:8]
+        every = 100 if options.save_every is None else options.save_every
+        checkpoint = Checkpoint(f"{options.out.rstrip('/')}.checkpoint", every, options.resume, settings)
+        if options.resume and not checkpoint.file.exists():
+            say(f"there is no {checkpoint.file}: the run begins")
+    if options.log is not None:
+        log = Log(options.log, options.resume)
+    history = fit(
+        model, batches, options.steps, options.lr, accumulate=options.accumulate, checkpoint=checkpoint, log=log
+    )
     if history.empty:
         raise KeyboardInterrupt
+    if not is_first():
+        return
     print(f"loss {history.loss.iloc[0]:.3f} -> {history.loss.iloc[-1]:.3f}")
     if options.out is not None:
         print(f"saved in {save(model, options.out)}")
     split = next(each for each in ("test", "validation", "train") if each in data.splits)  # a folder may lack a test
     print(f"{split} {data.metric} {data.evaluate(model, tokenizer, split)[data.metric]:.3f}")
+    if keeps and len(history) == options.steps:
+        checkpoint.file.unlink(missing_ok=True)
+
+
+EXAMPLES = """examples:
+  %(prog)s --backbone tiny-bert --task reviews --method LoRA rank=4 targets=query,value
+  %(prog)s --backbone ./my-model --task my.csv --dry-run
+  %(prog)s --backbone tiny-gpt2 --task tables --out my-lora --save-every 50 --log my-log --resume
+  accelerate launch --multi_gpu --num_processes 2 -m peft_edu.train --backbone tiny-bert --task reviews
+  accelerate launch --use_fsdp --fsdp_version 2 --num_processes 2 -m peft_edu.train ...
+
+Several processes share the rows of each batch, on a GPU each or on the CPU: the result is that of one process. With
+FSDP each holds a share of the model. Ctrl-C ends the training after a step and keeps what was learned so far.
+"""
 
 
 def main() -> None:
-    parser = ArgumentParser("python -m peft_edu.train", formatter_class=ArgumentDefaultsHelpFormatter)
-    parser.description = __doc__
-    parser.epilog = "example: %(prog)s --backbone tiny-bert --task reviews --method LoRA rank=4 targets=query,value"
-    parser.add_argument("--backbone", required=True, help="a bundled model, a folder of yours, or a name on the hub")
-    parser.add_argument("--task", required=True, help="a bundled task, or a .jsonl, .csv or .tsv file of yours")
-    parser.add_argument("--template", help="asks for the word in a gap, where the method has no template of its own")
-    parser.add_argument("--method", default="LoRA", choices=METHODS)
-    parser.add_argument("fields", nargs="*", type=field, metavar="field=value", help="settings of the method")
-    for name, default in {"steps": 200, "batch-size": 32, "max-tokens": 10**6, "lr": 1e-3, "seed": 0}.items():
-        parser.add_argument(f"--{name}", type=type(default), default=default, help="a number")
-    parser.add_argument("--out", help="the folder for what was learned")
+    parser = ArgumentParser("python -m peft_edu.train", formatter_class=RawDescriptionHelpFormatter)
+    parser.description, parser.epilog = __doc__, EXAMPLES
+    what = parser.add_argument_group("what is trained")
+    what.add_argument("--backbone", required=True, help="a bundled model, a folder of yours, or a name on the hub")
+    what.add_argument("--task", required=True, help="a bundled task, or a .jsonl, .csv or .tsv file of yours")
+    what.add_argument("--template", help="asks for the word in a gap, where the method has no template of its own")
+    what.add_argument("--method", default="LoRA", choices=METHODS, help="(default: LoRA)")
+    what.add_argument("fields", nargs="*", type=field, metavar="field=value", help="settings of the method, as rank=4")
+    what.add_argument("--dtype", choices=("float64", "float32", "bfloat16"),
+                      help="of the model, what is learned aside (default: as it comes)")  # fmt: skip
+    how = parser.add_argument_group("how")
+    for name, default, about in (
+        ("steps", 200, "how often the weights move"),
+        ("lr", 1e-3, "the largest learning rate: it rises for a tenth of the steps, then falls to 0"),
+        ("batch-size", 32, "rows of a batch, over all processes"),
+        ("accumulate", 1, "batches of a step: as one batch so many times as large, in the memory of one"),
+        ("max-tokens", 10**6, "what is longer is cut"),
+        ("seed", 0, "of the start, the order of the rows, and dropout"),
+    ):
+        how.add_argument(f"--{name}", type=type(default), default=default, help=f"{about} (default: {default})")
+    kept = parser.add_argument_group("what is kept")
+    kept.add_argument("--out", help="the folder for what was learned")
+    kept.add_argument("--save-every", type=int, metavar="STEPS", help="also keep the run so often, in OUT.checkpoint")
+    kept.add_argument("--resume", action="store_true", help="go on from there, to the result of a run never stopped")
+    kept.add_argument("--log", metavar="FOLDER", help="history.csv as it goes; and for TensorBoard, if it is installed")
+    kept.add_argument("--dry-run", action="store_true", help="say what would be trained and how much memory it takes")
     options = parser.parse_intermixed_args()
     try:
         run(options)

@@ -3,6 +3,7 @@
 import random
 import warnings
 from collections.abc import Iterable, Mapping
+from itertools import islice
 
 import numpy as np
 import torch
@@ -37,12 +38,33 @@ class Passes:
         self.seen, self.place = self.seen + 1, self.place + 1
         return batch
 
+    def kept(self) -> dict[str, object]:
+        """What `go_on` needs to stand in the same place again."""
+        return {"seen": self.seen, "place": self.place, "random": self.random}
+
+    def go_on(self, seen: int, place: int, random: dict[str, object]) -> None:
+        """The pass begins with the same order again, and what was gone through of it is left out."""
+        set_random_state(random)
+        self.seen, self.place, self.random, self.rest = seen, place, random, iter(self.batches)
+        for _ in islice(self.rest, place):
+            pass
+
 
 def random_state() -> dict[str, object]:
-    """Where the random numbers of Python, numpy, torch and this process's GPU stand."""
-    cuda = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
-    generators = {"python": random.getstate(), "numpy": np.random.get_state(legacy=False)}
-    return generators | {"torch": torch.get_rng_state(), "cuda": cuda}
+    """Where the random numbers of Python, numpy, torch and this process's GPU stand, in what JSON knows."""
+    numpy = np.random.get_state(legacy=False)
+    numpy["state"]["key"] = numpy["state"]["key"].tolist()
+    cuda = torch.cuda.get_rng_state().tolist() if torch.cuda.is_initialized() else None
+    return {"python": random.getstate(), "numpy": numpy, "torch": torch.get_rng_state().tolist(), "cuda": cuda}
+
+
+def set_random_state(state: dict[str, object]) -> None:
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(torch.tensor(state["torch"], dtype=torch.uint8))
+    if state["cuda"]:
+        torch.cuda.set_rng_state(torch.tensor(state["cuda"], dtype=torch.uint8))
 
 
 def tensors(batch: Batch) -> Batch:

@@ -3,8 +3,6 @@
 bfloat16 keeps 8 bits of a number. A step of less than 1/512 of a weight would be rounded away, and most are smaller.
 """
 
-from collections.abc import Iterable
-
 import torch
 from torch import nn
 
@@ -12,8 +10,10 @@ from torch import nn
 class Twins(dict[nn.Parameter, nn.Parameter]):
     """Parameter -> its twin, which is the parameter itself where that is precise enough."""
 
-    def __init__(self, learned: Iterable[nn.Parameter]):
-        super().__init__({p: nn.Parameter(p.detach().float()) if p.element_size() < 4 else p for p in learned})
+    def __init__(self, learned: dict[str, nn.Parameter]):
+        every = learned.values()
+        super().__init__({p: nn.Parameter(p.detach().float()) if p.element_size() < 4 else p for p in every})
+        self.named = dict(zip(learned, self.values(), strict=True))
         self._pairs = [(parameter, twin) for parameter, twin in self.items() if twin is not parameter]
 
     def add_gradients(self) -> None:

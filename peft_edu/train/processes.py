@@ -20,7 +20,9 @@ from peft_edu.anatomy import blocks
 from peft_edu.method import trainable, unwrapped
 from peft_edu.train.batches import Batch, labels_that_count, tensors
 
-SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # how launchers tell how many
+# Where launchers tell how many processes there are, and which one this is.
+SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 
 
 class Alone:
@@ -171,6 +173,11 @@ def start() -> Alone:
     return Together() if several else Alone()
 
 
+def is_first() -> bool:
+    """Whether this process is the one that prints and keeps."""
+    return all(int(os.environ.get(name, 0)) == 0 for name in RANKS)
+
+
 def shares(batches: list[Batch], ahead: bool, work: Alone) -> Iterator[tuple[Batch, float]]:
     """Of each batch of a step the rows that are worked on here, and how much their loss weighs."""
     if work.size == len(batches) == 1:
@@ -189,3 +196,12 @@ def shares(batches: list[Batch], ahead: bool, work: Alone) -> Iterator[tuple[Bat
 def whole(tensor: Tensor) -> Tensor:
     """Of a share, the tensor that it is part of."""
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def share_of(value: object, parameter: nn.Parameter) -> object:
+    """Of a whole tensor the share that this process has of the parameter; what is of another shape is whole."""
+    if not hasattr(parameter, "full_tensor") or getattr(value, "shape", None) != parameter.shape:
+        return value
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(value, parameter.device_mesh, parameter.placements)
