@@ -22,17 +22,20 @@ USUAL = {  # in the order in which they are tried
     "target": ("summary", "highlights", "output", "abstract"),
 }
 
+NAMES = (*USUAL, "answer", "messages", "prompt", "completion", "system")  # what `columns=` may say
+
 
 def kind_and_names(columns: Iterable[str], said: Mapping[str, str], where: object) -> tuple[str, dict[str, str]]:
     """The kind of task that columns tell, and of those that are called otherwise here: our name, their name.
 
-    `said` names columns by hand, as in {"text": "body"}. A conversation keeps its names: `chat` reads them.
+    `said` names columns by hand, as in {"text": "body"}, of a conversation as in {"prompt": "question", "completion": "reply"}. Otherwise a
+    conversation keeps its names: `chat` reads them.
     """
     columns = list(columns)
     if missing := [theirs for theirs in said.values() if theirs not in columns]:
         raise ValueError(f"{where} has no column {missing[0]!r}; it has {', '.join(sorted(columns))}")
-    if unknown := [ours for ours in said if ours not in {*USUAL, "answer"}]:
-        raise ValueError(f"columns names {unknown[0]!r}; a task can have {', '.join(USUAL)} and answer")
+    if unknown := [ours for ours in said if ours not in NAMES]:
+        raise ValueError(f"columns names {unknown[0]!r}; a task can have {', '.join(NAMES)}")
     here = set(columns) - set(said.values()) | said.keys()
     for kind, needed in NEEDS.items():
         if here >= set(needed) and not (kind == "fill" and has_conversation(here)):
