@@ -24,10 +24,11 @@ class LevelsCard(Card):
     """
 
     def __init__(self, weights: Mapping[str, Tensor]):
-        if not isinstance(weights, Mapping) or not all(
-            isinstance(each, Tensor) and each.any() for each in weights.values()
-        ):
-            raise TypeError(f"weights is {weights!r:.80}, but must be a dict: names and matrices that are not all zero")
+        if not isinstance(weights, Mapping) or not weights:
+            raise TypeError(f"weights is {weights!r:.80}, but must be a dict: names, and the matrices that they name")
+        for name, each in weights.items():
+            if not isinstance(each, Tensor) or not each.any():
+                raise ValueError(f"weights[{name!r}] must be a tensor that is not all zero: there is nothing to round")
         self.weights, self._curves = dict(weights), {}
         controls = {
             "weights": widgets.Dropdown(options=list(weights), description="weights"),
