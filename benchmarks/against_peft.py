@@ -1,7 +1,8 @@
 """A training step of peft_edu beside HF peft and full fine-tuning: `python benchmarks/against_peft.py [--pairs 20]`.
 
-Random weights in the shapes of GPT-2, BERT, T5 and Llama. The three take turns step by step, each first as often as
-last, on one thread and by the processor's clock: so whatever else the machine does hits all of them alike. What is
+Random weights in the shapes of GPT-2, BERT, T5 and Llama. With `--models` real ones, beside HF peft alone: SmolLM2-135M
+and MiniLM-L6, which `make real` gets, and GPT-2 small's full shape. They take turns step by step, each first as often
+as last, on one thread and by the processor's clock: so whatever else the machine does hits all of them alike. What is
 compared is the median over the rounds of ours / theirs; the interval holds 95% of the medians of such rounds, drawn
 anew from those that were measured. An interval around 1 means that no difference was seen.
 T5 has no prefix here: peft's stands in the decoder alone, ours in all three kinds of attention.
@@ -30,18 +31,26 @@ from transformers import (
 )
 
 from peft_edu import FullFineTuning, LoRA, PrefixTuning, PromptTuning, seed, trainable
+from peft_edu.lab import backbone
 from peft_edu.method import Method
 
 RANK, ALPHA, LENGTH, VOCABULARY = 8, 16, 20, 8192  # a small one: the methods act in the blocks
 TASKS = {"gpt2": "CAUSAL_LM", "bert": "SEQ_CLS", "t5": "SEQ_2_SEQ_LM", "llama": "CAUSAL_LM"}
 MAPS = {"gpt2": ["c_attn"], "bert": ["query", "value"], "t5": ["q", "v"], "llama": ["q_proj", "v_proj"]}
 METHODS = ("lora", "prefix", "prompt")
+REAL = {"smollm2-135m-instruct": "llama", "minilm-l6": "bert", "gpt2-small": "gpt2"}  # and their families
 
 
-def base(family: str, width: int, layers: int) -> PreTrainedModel:
-    """A model of this family with heads of 64, as they all have."""
-    heads, seen = width // 64, {"use_cache": False, "vocab_size": VOCABULARY}
+def base(name: str, width: int, layers: int) -> PreTrainedModel:
+    """A real model in float32, or one of this family with heads of 64, as they all have."""
     seed(0)
+    if name == "gpt2-small":
+        return GPT2LMHeadModel(GPT2Config(use_cache=False))
+    if name in REAL:
+        model, _ = backbone(name, **({"head": "classify", "labels": 2} if REAL[name] == "bert" else {}))
+        model.config.use_cache = False
+        return model
+    family, heads, seen = name, width // 64, {"use_cache": False, "vocab_size": VOCABULARY}
     if family == "gpt2":
         return GPT2LMHeadModel(GPT2Config(n_embd=width, n_layer=layers, n_head=heads, **seen))
     inside = {"num_hidden_layers": layers, "num_attention_heads": heads, "intermediate_size": 4 * width}
@@ -106,31 +115,33 @@ def interval(ratios: list[float], draws: int = 2000) -> tuple[float, float]:
 
 
 def table(
-    families: list[str], names: list[str], width: int, layers: int, inputs: tuple[int, int], pairs: int
+    chosen: list[str], names: list[str], width: int, layers: int, inputs: tuple[int, int], pairs: int
 ) -> Iterator[str]:
     """The comparison in Markdown, row by row as it is measured."""
     yield "| model | method | peft_edu, ms | HF peft, ms | full, ms | peft_edu / HF peft | 95% | peft_edu / full |"
     yield "|---|---|--:|--:|--:|--:|:-:|--:|"
-    for family, name in [(family, name) for family in families for name in names if (family, name) != ("t5", "prefix")]:
+    for model, name in [(model, name) for model in chosen for name in names if (model, name) != ("t5", "prefix")]:
+        family = REAL.get(model, model)
         ours, theirs = methods(family, name)
         models = [
-            ours.attach(base(family, width, layers)),
-            peft.get_peft_model(base(family, width, layers), theirs),
-            FullFineTuning().attach(base(family, width, layers)),
+            ours.attach(base(model, width, layers)),
+            peft.get_peft_model(base(model, width, layers), theirs),
+            *(FullFineTuning().attach(base(model, width, layers)) for _ in range(model not in REAL)),
         ]
-        mine, peft_s, full = rounds([stepper(model, batch(family, *inputs)) for model in models], pairs)
+        mine, peft_s, *full = rounds([stepper(each, batch(family, *inputs)) for each in models], pairs)
         ratios = [a / b for a, b in zip(mine, peft_s, strict=True)]
         low, high = interval(ratios)
-        share = median(a / b for a, b in zip(mine, full, strict=True))
-        times = " | ".join(f"{1000 * median(seconds):.1f}" for seconds in (mine, peft_s, full))
-        yield f"| {family} | {name} | {times} | {median(ratios):.3f} | {low:.3f} to {high:.3f} | {share:.2f} |"
+        shares = [f"{median(a / b for a, b in zip(mine, each, strict=True)):.2f}" for each in full] or ["-"]
+        times = [f"{1000 * median(seconds):.1f}" for seconds in (mine, peft_s, *full)] + ["-"] * (not full)
+        cells = (model, name, *times, f"{median(ratios):.3f}", f"{low:.3f} to {high:.3f}", *shares)
+        yield f"| {' | '.join(cells)} |"
         del models
         gc.collect()
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--families", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--models", nargs="+", choices=[*TASKS, *REAL], default=list(TASKS))
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--pairs", type=int, default=20, help="rounds that are measured")
     parser.add_argument("--texts", type=int, default=2)
@@ -139,10 +150,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--layers", type=int, default=4)
     chosen = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    print(f"torch {torch.__version__}, peft {peft.__version__}, one thread; {chosen.layers} layers of {chosen.width}, "
-          f"{chosen.texts} texts of {chosen.tokens} tokens, {chosen.pairs} rounds\n")  # fmt: skip
+    shape = f"{chosen.layers} layers of {chosen.width} where not real, {chosen.texts} texts of {chosen.tokens} tokens"
+    print(f"torch {torch.__version__}, peft {peft.__version__}, one thread; {shape}, {chosen.pairs} rounds\n")
     inputs = chosen.texts, chosen.tokens
-    for line in table(chosen.families, chosen.methods, chosen.width, chosen.layers, inputs, chosen.pairs):
+    for line in table(chosen.models, chosen.methods, chosen.width, chosen.layers, inputs, chosen.pairs):
         print(line, flush=True)
 
 

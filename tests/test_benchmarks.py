@@ -21,7 +21,7 @@ def threads():
 
 
 def test_a_table_with_a_row_for_each_method(capsys, threads):
-    main("--families bert --pairs 2 --texts 2 --tokens 8 --width 64 --layers 1".split())
+    main("--models bert --pairs 2 --texts 2 --tokens 8 --width 64 --layers 1".split())
     heading, line, *rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert "peft_edu / HF peft" in heading and set(line) <= set("|-:")
     assert [row.split(" | ")[:2] for row in rows] == [["| bert", name] for name in ("lora", "prefix", "prompt")]
