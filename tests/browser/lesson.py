@@ -150,9 +150,10 @@ class Card:
 
     def type(self, box, text):
         """Put a number or words into the box of this label, and leave it."""
-        field = self.shown.locator(".widget-inline-hbox").filter(has_text=box).locator("input").first
+        field = self.shown.locator(".widget-inline-hbox").filter(has_text=box).locator("input, textarea").first
         field.fill(str(text))
         field.press("Enter")
+        field.blur()  # in a box of several lines Enter begins a new one
 
     def choose(self, box, option):
         """From the list of this label."""

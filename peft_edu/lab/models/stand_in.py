@@ -5,6 +5,7 @@ import sys
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from peft_edu.lab.models import real
 from peft_edu.lab.models.backbones import backbone
 
 STAND_INS = {"smollm2-135m-instruct": "tiny-gpt2", "minilm-l6": "tiny-bert"}
@@ -19,10 +20,12 @@ def real_backbone(name: str, **settings: object) -> tuple[PreTrainedModel, PreTr
     """`backbone(name, ...)`; where the model is not installed, one line says how to get it, and a bundled model of the
     same kind comes in its place. It is a thousandth of the size: what it answers is no English."""
     try:
-        return backbone(name, **settings)
+        real.real_model(name)
     except FileNotFoundError as missing:
         instead = STAND_INS[name]
         print(f"{missing}. Until then this lesson goes on with {instead}, which shows the way alone.", file=sys.stderr)
+    else:
+        return backbone(name, **settings)
     model, tokenizer = backbone(instead, **{"dtype": torch.float32} | settings)
     tokenizer.chat_template = tokenizer.chat_template or TEMPLATE
     return model, tokenizer

@@ -15,8 +15,8 @@ HINTS["After 30 steps, 60 conversations: how many of ten are all right?"] = {
     "4 to 6": "That is what the three examples in front reached, or a little more.",
 }
 HINTS["Of twelve questions that it answered before: how many does it still answer?"] = {
-    "0 to 4": "It was afraid of the chat template, not of the world: what is asked in other words is hardly touched.",
-    "5 to 8": "Section 11 has a training after which it is so.",
+    "0 to 4": "It learned to answer one kind of question. What is asked in other words is hardly touched.",
+    "5 to 8": "Sixty short conversations about visits leave most of the rest alone.",
 }
 model_answer(
     "Why is the question not learned?",
