@@ -3,10 +3,12 @@
 tests/test_launch.py compares what the processes leave in the folder with what one process makes of the same.
 """
 
+import operator
 import os
 import signal
 import sys
 from dataclasses import replace
+from functools import partial
 
 import torch
 from families import batch, tiny
@@ -14,6 +16,7 @@ from test_train import in_parts, language_batch, still
 from torch.utils.data import DataLoader
 
 from peft_edu import FullFineTuning, LoRA, PrefixTuning, attached, fit, save, seed, trainable
+from peft_edu.train import Checkpoint
 
 WHOLE = [language_batch(7, seed=1), language_batch(4, seed=2), language_batch(1, seed=3)]  # and no row for the second
 CASES = {
@@ -75,6 +78,19 @@ def interrupt(_):
     os.kill(os.getpid(), signal.SIGINT)
 
 
+def resumed(folder):
+    """With dropout: which each process draws by itself. Once at a stretch, and once in two."""
+    results = []
+    for name, stops in (("at a stretch", [None]), ("in two", [2, None])):
+        for stop_at in stops:
+            model = attach("roberta")
+            kept = Checkpoint(f"{folder}/{name}", every=1, resume=True)
+            stop = partial(operator.eq, stop_at)
+            fit(model, CASES["roberta"][2], 5, 0.01, checkpoint=kept, on_step=lambda step, _, stop=stop: stop(step))
+        results.append(learned(model))
+    return results
+
+
 def told(batches):
     try:
         return fit(attach("roberta"), batches, 3, 0.01)
@@ -97,13 +113,14 @@ def sharded(family, accumulate, folder):
 
 def main(folder):
     if os.environ.get("ACCELERATE_USE_FSDP") == "true":
-        results = {case: sharded(*case, folder) for case in SHARDED}
+        results = {case: sharded(*case, folder) for case in SHARDED} | {"resumed": resumed(folder)}
     else:
         results = {case: trained(*case) for case in TRAINED}
         nan = [batch("classify") | {"labels": torch.full((3,), -100)}]
         results |= {
             "float32": in_float32(),
             "shuffled": shuffled(),
+            "resumed": resumed(folder),
             "stopped": stopped(lambda rank: True),
             "interrupted": stopped(interrupt),
             "no batch": told([[1, 2]]),

@@ -10,19 +10,24 @@ from peft_edu import lab
 from peft_edu.lab.tasks.task import Task
 from peft_edu.method import Method
 from peft_edu.quantization import pack, quantize
+from peft_edu.train import Checkpoint
 
 PUBLIC = {name: getattr(module, name) for module in (peft_edu, lab) for name in module.__all__}
 EXAMPLES = {name: public for name, public in PUBLIC.items() if ">>>" in (getattr(public, "__doc__", None) or "")}
-EXAMPLES |= {"pack": pack, "quantize": quantize, "Method.off": Method.off, "Task.as_chat": Task.as_chat}
+EXAMPLES |= {
+    "Checkpoint": Checkpoint,
+    "pack": pack,
+    "quantize": quantize,
+    "Method.off": Method.off,
+    "Task.as_chat": Task.as_chat,
+}
 FIRST = "LoRA Adapter PrefixTuning PromptTuning PTuning PTuningV2 TopBlocks fit save template_ids backbone task recipe"
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_call_in_a_docstring_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    found = doctest.DocTestFinder(recurse=False).find(
-        EXAMPLES[name], name, globs=PUBLIC | {"torch": torch, "pack": pack, "quantize": quantize}
-    )
+    found = doctest.DocTestFinder(recurse=False).find(EXAMPLES[name], name, globs=PUBLIC | EXAMPLES | {"torch": torch})
     failed, tried = doctest.DocTestRunner().run(found[0])
     assert tried and not failed
 

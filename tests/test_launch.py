@@ -1,6 +1,7 @@
 """Training in several processes: what comes out is what one process makes of the same batches."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ import torch
 from families import tiny
 from launched import CASES, SHARDED, TRAINED, in_float32, trained
 
-from peft_edu import load, trainable
+from peft_edu import HeadOnly, attached, load, trainable
+from peft_edu.lab import backbone
 
 TESTS = Path(__file__).parent
 PLAIN = "--num_machines 1 --mixed_precision no --dynamo_backend no --main_process_port 0".split()
@@ -60,6 +62,11 @@ def test_one_process_shuffles_for_both_and_each_has_dropout_of_its_own(both):
     assert both[0]["shuffled"][1] != both[1]["shuffled"][1]
 
 
+def test_what_goes_on_from_a_checkpoint_ends_the_same_bit_for_bit(both, shards):
+    for found in (*both, *shards[1]):
+        assert_the_same(*found["resumed"], 0)
+
+
 @pytest.mark.parametrize("how", ["stopped", "interrupted"])
 def test_who_stops_stops_both_after_the_same_step(how, both):
     assert [found[how] for found in both] == [(3, [1, 2, 3]), (3, [])]
@@ -95,3 +102,39 @@ def test_two_processes_with_half_a_model_each_end_where_one_does(case, shards):
     family, task = case[0], CASES[case[0]][1]
     saved = trainable(load(tiny(family, task, torch.float64), folder / family))
     assert_the_same(saved, both[0][case][0], 0)
+
+
+@pytest.mark.thorough
+def test_the_command_in_two_processes(tmp_path):
+    """It prints once and keeps once, and its result is that of one process."""
+    out = tmp_path / "out"
+    command = ["-m", "peft_edu.train", "--backbone", "tiny-bert", "--task", "reviews", "--steps", "3", "--log",
+               tmp_path / "log", "--save-every", "2", "--out", out, "--method", "HeadOnly"]  # fmt: skip
+    run = launch("--multi_gpu", *command)
+    assert re.fullmatch(r".* trained.*\nloss .*\nsaved in .*out\ntest accuracy 0\.\d+\n", run.stdout)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "out"]
+    assert len((tmp_path / "log/history.csv").read_text().splitlines()) == 4
+    assert attached(load(backbone("tiny-bert", head="classify", labels=["negative", "positive"])[0], out)) == HeadOnly()
+
+
+BAD_ROW = """
+from launched import *
+wrong = batch("classify") | {"labels": torch.tensor([0, 1, 7])}  # which the second process takes
+fit(attach("roberta"), [wrong], 3, 0.01)
+"""
+
+
+@pytest.mark.thorough
+def test_what_is_wrong_in_one_process_ends_both(tmp_path):
+    (tmp_path / "bad.py").write_text(BAD_ROW)
+    run = launch("--multi_gpu", tmp_path / "bad.py", check=False)
+    assert run.returncode != 0
+    assert "RobertaForSequenceClassification cannot take this batch" in run.stderr and "Target 7 is out" in run.stderr
+
+
+@pytest.mark.thorough
+def test_the_precision_that_accelerate_is_asked_for_is_refused(tmp_path):
+    (tmp_path / "run.py").write_text("from launched import *\nfit(attach('roberta'), CASES['roberta'][2], 3, 0.01)")
+    run = launch("--multi_gpu", "--mixed_precision", "bf16", tmp_path / "run.py", check=False)
+    assert run.returncode != 0
+    assert "accelerate launch asks for the mixed precision bf16, which fit has not: open the model" in run.stderr

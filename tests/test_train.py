@@ -1,7 +1,9 @@
+import random
 from collections import UserDict
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from transformers import (
 import peft_edu
 from peft_edu import FullFineTuning, HeadOnly, LoRA, PTuning, evaluate, fit, seed, trainable
 from peft_edu.method import Method
+from peft_edu.train import Checkpoint
 
 CLASSIFY = [batch("classify", seed) for seed in range(4)]
 
@@ -294,6 +297,58 @@ def test_in_bfloat16_small_steps_add_up(accumulate):
     assert rounded.dtype == torch.bfloat16 and rounded.grad is None
     assert (exact - 1).abs().max() > 5e-3
     assert (exact - rounded.float()).abs().max() < 5e-3  # half of what bfloat16 can tell apart at 1 is 0.004
+
+
+def run(stop_at=None, checkpoint=None, dtype=torch.float32, optimizer=torch.optim.AdamW, resume=True):
+    """With chance in the order of the rows, in dropout and in what a learner draws between."""
+    rows = [{name: each[i % 3] for name, each in batch("classify", i).items()} for i in range(10)]
+    drawn = []
+
+    def on_step(step, loss):
+        drawn.append((random.random(), np.random.rand()))
+        return step == stop_at
+
+    seed(1)
+    model = classifier(LoRA(rank=2, dropout=0.1), dtype)
+    kept = checkpoint and Checkpoint(checkpoint, every=1, resume=resume)
+    options = {"accumulate": 2, "optimizer": optimizer, "checkpoint": kept, "on_step": on_step}
+    history = fit(model, DataLoader(rows, batch_size=3, shuffle=True), 9, 0.01, **options)
+    return history, drawn, [parameter.detach() for parameter in trainable(model).values()]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("optimizer", [torch.optim.AdamW, partial(torch.optim.SGD, momentum=0.9), torch.optim.Adagrad])
+def test_a_run_goes_on_from_a_checkpoint_bit_for_bit(dtype, optimizer, tmp_path):
+    """Stopped in the midst of a pass of four batches, at its end, and where nothing is left."""
+    whole, drawn, learned = run(dtype=dtype, optimizer=optimizer)
+    for stop_at in (1, 2, 5, None, None):
+        history, last, again = run(stop_at, tmp_path / "kept", dtype, optimizer)
+        assert history.drop(columns="seconds").equals(whole.drop(columns="seconds")[: stop_at or 9])
+        assert history.seconds.is_monotonic_increasing
+        assert last == drawn[len(history) - len(last) : len(history)]
+    assert last == [] and all(map(torch.equal, learned, again))
+    with pytest.raises(FileExistsError, match="kept holds a run up to step 9: resume it, or delete the file to begin"):
+        run(None, tmp_path / "kept", dtype, optimizer, resume=False)
+    with pytest.raises(ValueError, match="kept holds a run with optimizer .*, not Adam: give it the same, or begin"):
+        run(None, tmp_path / "kept", dtype, torch.optim.Adam)
+
+
+def test_a_disk_that_is_full_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+    run(4, tmp_path / "kept")
+    before = (tmp_path / "kept").read_bytes()
+
+    def full(path, content):
+        path.open("wb").write(content[:100])
+        raise OSError(28, "No space left on device")
+
+    with (
+        monkeypatch.context() as patched,
+        pytest.raises(OSError, match="kept was not written, and is as it was"),
+    ):
+        patched.setattr(Path, "write_bytes", full)
+        run(None, tmp_path / "kept")
+    assert (tmp_path / "kept").read_bytes() == before
+    assert run(None, tmp_path / "kept")[0].drop(columns="seconds").equals(run()[0].drop(columns="seconds"))
 
 
 def test_stray_gradients_are_not_used():
