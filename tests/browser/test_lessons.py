@@ -72,6 +72,21 @@ def test_lora_is_a_workshop(open_lesson):
     lesson.no_errors()
 
 
+@pytest.mark.thorough
+def test_a_real_model_answers_before_and_after(open_lesson):
+    """A text of the learner's is answered twice: by the base model, and with the adapter."""
+    lesson = open_lesson("09_a_real_language_model")
+    lesson.run_all(seconds=800)
+    assert lesson.commit_every_guess() >= 3
+    both = lesson.card("Ask both")
+    both.wait_for("with the adapter")
+    with both.changing("text", "figure"):
+        both.type("your text", "Otto was at Violetta in Selby on Monday. The bread was awful.")
+    both.screenshot("09_before_after")
+    lesson.no_errors()
+    lesson.is_accessible()
+
+
 def test_start_here(open_lesson):
     lesson = open_lesson("00_start_here")
     lesson.run_all()
@@ -157,5 +172,22 @@ def test_a_method_is_placed_and_chosen(open_lesson):
         which.shown.get_by_role("checkbox").uncheck()
     which.wait_for("times the base model's operations")
     which.screenshot("08_which")
+    lesson.is_accessible()
+    lesson.no_errors()
+
+
+def test_weights_are_rounded_to_few_levels(open_lesson):
+    lesson = open_lesson("10_four_bits")
+    lesson.run_all()
+    assert lesson.commit_every_guess() >= 3
+    card = lesson.card("Few levels for many weights")
+    for key in ("ArrowRight", "Home", "End", "ArrowLeft"):
+        with card.changing("text", "figure"):
+            card.move("weights that share a scale", key)
+    for box, option in (("levels", "nf2"), ("weights", "down, block 1")):
+        with card.changing("text", "figure"):
+            card.choose(box, option)
+    card.wait_for("nf2 in blocks of 1024, of down")
+    card.screenshot("10_card")
     lesson.is_accessible()
     lesson.no_errors()
