@@ -113,19 +113,17 @@ def memory_of_training(
         raise TypeError(f"the method is {method!r}, but must be one such as LoRA(rank=8), or None to train everything")
     built = skeleton(model, head, labels, dtype)
     shapes, padded = _on_meta(built, batch, head)
-    try:
-        with torch.random.fork_rng(devices=[]):  # who is to draw afterwards draws what they would have drawn
-            if four_bits:
-                quantize(built)
-            if method:
-                method = replace(method)  # the caller's own stays free for the real model
-                method.attach(built)
+    with torch.random.fork_rng(devices=[]):  # who draws afterwards draws what they would have drawn
+        if four_bits:
+            quantize(built)
+        if method:
+            method = replace(method)  # the caller's own stays free for the real model
+            method.attach(built)
+        try:
             return _step(built.train(), shapes, padded, list(method._weights.values()) if method else [])
-    except (RuntimeError, IndexError) as error:
-        what = f"a training step of {type(built).__name__} with {method or 'every weight trained'}"
-        raise ValueError(
-            f"{what} cannot be taken without numbers, so its memory is not known: {error!s:.300}"
-        ) from error
+        except (RuntimeError, LookupError, TypeError, ValueError) as error:
+            what = f"{type(built).__name__} with {method or 'all weights trained'} cannot take a step on this batch"
+            raise ValueError(f"{what}, so its memory is not known: {error!s:.300}") from error
 
 
 def _step(model: PreTrainedModel, batch: Batch, padded: bool, copies: list[Tensor]) -> Memory:
