@@ -40,11 +40,14 @@ class LowRankUpdate(nn.Module):
 
 def add_updates(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
     """The forward hook of a module that holds one W, or several as its rows: each W x gets its (alpha / r) B A x."""
-    changes, row, width = [], 0, output.shape[-1]
+    shape, width, changes, row = output.shape[:-1], output.shape[-1], [], 0
     for update in (child for child in module.children() if isinstance(child, LowRankUpdate)):
-        changes += [output.new_zeros(*output.shape[:-1], update.rows.start - row), update(*inputs)]
+        if update.rows.start > row:
+            changes.append(output.new_zeros(*shape, update.rows.start - row))
+        changes.append(update(*inputs))
         row = update.rows.stop
-    changes = [each for each in (*changes, output.new_zeros(*output.shape[:-1], width - row)) if each.shape[-1]]
+    if width > row:
+        changes.append(output.new_zeros(*shape, width - row))
     return output + (torch.cat(changes, -1) if changes[1:] else changes[0])  # not in place: a hook may have kept W x
 
 
