@@ -165,7 +165,8 @@ class Together(Alone):
         return self.mean(bool(wanted) or self.interrupted) > 0
 
     def __exit__(self, *_) -> None:
-        signal.signal(signal.SIGINT, self._before)
+        # Of an interrupt, the launcher tells its processes a second time: what was learned is being saved by then.
+        signal.signal(signal.SIGINT, signal.SIG_IGN if self.interrupted else self._before)
 
 
 def start() -> Alone:
