@@ -134,6 +134,14 @@ def test_a_recipe_may_be_about_another_problem_than_its_study(monkeypatch):
     assert run.data.name == "owners" and run.model.config.num_labels == len(run.data.labels)
 
 
+def test_a_row_says_whether_the_frozen_weights_are_packed(monkeypatch):
+    monkeypatch.setattr(running, "fit", lambda *arguments, **settings: None)
+    for packed in ("", "nf4"):
+        run = finetune("reviews", Recipe(LoRA(2), steps=1, lr=0.1, packed=packed))
+        kinds = {getattr(target.module, "kind", "") for target, _ in run.method.updates}
+        assert kinds == {packed} and count(run.model).trainable - count(run.model).head == 4 * 2 * 2 * 256
+
+
 def test_a_method_with_a_template_fills_the_gap_and_another_is_asked_as_people_ask(monkeypatch):
     monkeypatch.setattr(running, "fit", lambda *arguments, **settings: None)
     run = finetune("reviews", Recipe(PTuning("[P] {text} [P] [MASK]"), steps=1, lr=0.1))

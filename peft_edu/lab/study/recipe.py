@@ -41,6 +41,7 @@ class Row:
     `limit`: the first training rows only, so that a smaller set is a part of a larger one.
     `start_token=False`: a decoder's text comes without the token that begins a document (lesson 04 says why).
     `head_lr`: a rate of its own for the task head. `backbone`: another model than the problem's.
+    `packed`: the frozen weights in 4 bits of this kind, as in QLoRA.
     `relation`: of the task `facts`, whose people are then split anew for each seed.
     `problem`: its own, in a study of several.
     """
@@ -52,6 +53,7 @@ class Row:
     start_token: bool = True
     backbone: str = ""
     head_lr: float | None = None
+    packed: str = ""
     relation: str = ""
     problem: Problem | None = None
 

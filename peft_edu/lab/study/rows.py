@@ -178,3 +178,9 @@ ROWS["rates"] = {f"{name} at {rate:g}": ROWS["methods"][f"reviews {name}"] for n
 ROWS["few"] = {
     f"{name} n={n}": replace(ROWS["methods"][f"reviews {name}"], limit=n) for name in METHODS for n in (25, 50, 100)
 }
+
+# LoRA beside weights of 4 bits: QLoRA. The same beside the weights as they are is in `reviews` and `aspects`.
+ROWS["four_bits"] = {
+    "reviews QLoRA r=4": Row(lora(4), packed="nf4", problem=REVIEWS),
+    "aspects QLoRA r=4": Row(lora(4), packed="nf4", head_lr=HEAD, problem=ASPECTS),
+}

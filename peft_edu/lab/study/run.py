@@ -14,6 +14,7 @@ from peft_edu.lab.study.results import best
 from peft_edu.lab.study.rows import PROBLEMS, ROWS
 from peft_edu.lab.tasks.task import Task, task
 from peft_edu.method import Method
+from peft_edu.quantization import quantize
 
 
 @dataclass
@@ -85,6 +86,8 @@ def finetune(study: str, chosen: Recipe, seed: int = 0, on_step: Callable | None
     data = data_of(problem, chosen, seed)
     name = chosen.backbone or problem.backbone
     model, tokenizer = backbone(name, pretrained=chosen.pretrained, seed=seed, **data.head)
+    if chosen.packed:
+        quantize(model, chosen.packed)
     set_seed(seed)
     words = {"init": chosen.words, "tokenizer": tokenizer} if chosen.words else {}
     method = replace(chosen.method, **words)  # a method is attached once, a recipe is used often

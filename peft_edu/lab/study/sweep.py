@@ -30,6 +30,7 @@ SEEDS = (0, 1, 2, 3, 4)  # the first three, but all of them for a row on which a
 TITLED = {
     "reviews": [row for row in ROWS["reviews"] if row != "from scratch"],
     "aspects": ["LoRA r=1", "LoRA r=4", "LoRA r=16", "adapter m=1", "adapter m=16"],
+    "four_bits": list(ROWS["four_bits"]),
 }
 FINALISTS = {"deep": 1, "aspects": 1}  # how many of a row get the other seeds, if not 2
 QUICK = re.compile(r"w(64|80|128)-seed\d (full|p=20|p=100)$")  # on the larger rungs these arrive within 100 steps
@@ -91,6 +92,10 @@ GRIDS = {  # for a row, or for all rows of a method: its rates, and its steps, i
         "PrefixTuning": ((3e-2, 0.1, 0.3), ()),
         **{f"{name} prompt": ((3e-2, 0.1, 0.3), ()) for name in ("tables", "summaries", "restaurants")},
         "PTuning": ((3e-4, 1e-3, 3e-3), ()),
+    },
+    "four_bits": {  # what LoRA has beside the weights as they are
+        "reviews QLoRA r=4": ((3e-3, 5e-3, 1e-2, 2e-2), (75, 150)),
+        "aspects QLoRA r=4": ((3e-3,), ()),
     },
     "rates": {row: ((float(row.rpartition(" at ")[2]),), ()) for row in ROWS["rates"]},
     "few": EACH,
