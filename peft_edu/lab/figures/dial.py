@@ -11,7 +11,7 @@ from peft_edu.lab.figures import style
 
 Answer = str | Mapping[str, float]  # a text that was written, or the probability of each label
 LEFT, RIGHT, BAR, LINE, ROWS = 150, 690, 26, 19, 4  # pixels, and how many lines of a written text are shown
-NAME = 28  # pixels above a text for its name
+NAME, BELOW = 32, 10  # pixels above a text for its name, and under the last one
 FRAME = 46 + 34  # pixels: the title, and below the answer its axis
 
 
@@ -33,14 +33,19 @@ def figure(answer: Answer, title: str) -> Figure:
     return figure
 
 
+def inches_beside(texts: int) -> float:
+    """How high the figure of so many texts is."""
+    return (46 + texts * (ROWS * LINE + 14 + NAME) + BELOW) / style.DPI
+
+
 @style.styled
 def beside(answers: Mapping[str, str], title: str) -> Figure:
     """Texts one under the other, each in a frame under its name."""
     height = ROWS * LINE + 14 + NAME
-    figure, axes = style.sheet(title, (46 + len(answers) * height) / style.DPI)
-    for i, (name, text) in enumerate(reversed(answers.items())):
-        axes.text(20, (i + 1) * height - 6, name, va="top", weight="bold")
-        _written(axes, text, (i + 1) * height - NAME)
+    figure, axes = style.sheet(title, inches_beside(len(answers)))
+    for i, (name, text) in enumerate(reversed(answers.items()), start=1):
+        axes.text(20, BELOW + i * height - 10, name, va="top", weight="bold")
+        _written(axes, text, BELOW + i * height - NAME)
     return figure
 
 

@@ -22,7 +22,7 @@ class BeforeAfterCard(Card):
     `asked` makes the question of the text, as the training rows were asked.
     """
 
-    inches = (46 + 2 * (dial.ROWS * dial.LINE + 14 + dial.NAME)) / dial.style.DPI
+    inches = dial.inches_beside(2)
 
     def __init__(
         self,
