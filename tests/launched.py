@@ -27,7 +27,7 @@ CASES = {
     "roberta": (LoRA(rank=2), "classify", [batch("classify"), in_parts(batch("classify", 1))[0]]),
 }
 TRAINED = [(family, accumulate) for family in CASES for accumulate in (1, 2)]
-SHARDED = [("gpt2", 1), ("llama", 2), ("roberta", 1)]
+SHARDED = [("gpt2", 1), ("llama", 2), ("t5", 1), ("roberta", 1)]
 RANK = int(os.environ.get("RANK", 0))
 
 
@@ -99,16 +99,16 @@ def told(batches):
 
 
 def sharded(family, accumulate, folder):
-    """The same, and what is kept of it; and whether all is as before when it is taken off."""
+    """The same, and what it computes, which is kept; and whether all is as before when it is taken off."""
     base = {name: each.clone() for name, each in tiny(family, CASES[family][1], torch.float64).state_dict().items()}
     model = still(attach(family, start=RANK))
     history = fit(model, CASES[family][2], 6, 0.01, clip=0.1, accumulate=accumulate)
-    values = learned(model)
+    values, logits = learned(model), model(**CASES[family][2][0]).logits.detach()
     if RANK == 0:
         save(model, f"{folder}/{family}")
     state = attached(model).detach().state_dict()
     back = state.keys() == base.keys() and all(torch.equal(state[name], base[name]) for name in base)
-    return values, list(history.loss), back
+    return values, list(history.loss), logits, back
 
 
 def main(folder):

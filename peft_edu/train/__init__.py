@@ -57,10 +57,10 @@ def fit(
     >>> len(history)
     2
     """
-    settings = dict(steps=steps, lr=lr, head_lr=head_lr, schedule=schedule, warmup=warmup, clip=clip,
-                    accumulate=accumulate, optimizer=getattr(optimizer, "__name__", optimizer))  # fmt: skip
+    inside = _inside(model)
+    settings = dict(method=attached(inside), steps=steps, lr=lr, head_lr=head_lr, schedule=schedule, warmup=warmup,
+                    clip=clip, accumulate=accumulate, optimizer=getattr(optimizer, "__name__", optimizer))  # fmt: skip
     head_lr = lr if head_lr is None else head_lr
-    causal = _is_causal(_inside(model))
     if not trainable(model):
         raise ValueError(f"nothing in this {type(model).__name__} is trainable: attach a method first")
     number("lr", lr, "from 0 to 1000", lambda rate: 0 <= rate <= 1000)
@@ -90,7 +90,7 @@ def fit(
             running.train()
             for step, group in enumerate(bar, start=done + 1):
                 loss = 0.0
-                for batch, share in processes.shares(group, causal, work):
+                for batch, share in processes.shares(group, _is_causal(inside), work):
                     part = share * _loss(_run(running, batch)[0])
                     part.backward()
                     twins.add_gradients()

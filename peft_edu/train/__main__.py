@@ -60,7 +60,7 @@ def run(options: Namespace) -> None:
     checkpoint = log = None
     if keeps:
         names = ("backbone", "task", "template", "batch_size", "max_tokens", "dtype", "seed")
-        settings = {name.replace("_", "-"): getattr(options, name) for name in names} | {"method": method}
+        settings = {name.replace("_", "-"): getattr(options, name) for name in names}
         settings["rows"] = sha256(repr(batches.examples).encode()).hexdigest()[:8]
         every = 100 if options.save_every is None else options.save_every
         checkpoint = Checkpoint(f"{options.out.rstrip('/')}.checkpoint", every, options.resume, settings)
@@ -92,7 +92,7 @@ EXAMPLES = """examples:
   accelerate launch --use_fsdp --fsdp_version 2 --num_processes 2 -m peft_edu.train ...
 
 Several processes share the rows of each batch, on a GPU each or on the CPU: the result is that of one process. With
-FSDP each holds a share of the model. Ctrl-C ends the training after a step and keeps what was learned so far.
+FSDP each holds a share of what is frozen. Ctrl-C ends the training after a step and keeps what was learned so far.
 """
 
 

@@ -21,7 +21,9 @@ from peft_edu.checks import whole_number
 from peft_edu.storage.folder import place, write_file
 from peft_edu.train.batches import Passes, random_state, set_random_state
 from peft_edu.train.precision import Twins
-from peft_edu.train.processes import Alone, share_of, whole
+from peft_edu.train.processes import Alone
+
+PARTS = {"settings", "numbers", "passes", "random"}
 
 
 @dataclass
@@ -52,7 +54,9 @@ class Checkpoint:
     ) -> list[tuple]:
         """Remember what to keep, fill it with what is kept, and return the history so far."""
         self.twins, self.optimizer, self.passes, self.work = twins, optimizer, passes, work
-        self.all_settings = json.loads(json.dumps(self.settings | settings, default=str))
+        numbers = sum(parameter.numel() for parameter in twins)
+        settings = self.settings | settings | {"learned": f"{numbers:,} numbers in {len(twins)} tensors"}
+        self.all_settings = json.loads(json.dumps(settings, default=str))
         if not self.file.exists():
             return []
         tensors, kept = self._read()
@@ -71,7 +75,7 @@ class Checkpoint:
         return history
 
     def step(self, history: list[tuple]) -> None:
-        """Keep the run if it is time to. All processes help: each knows its own chance, and perhaps only shares."""
+        """Keep the run if it is time to. All processes help: each knows its own chance."""
         if len(history) % self.every:
             return
         tensors, numbers = {"history": torch.tensor(history, dtype=torch.float64)}, {}
@@ -79,7 +83,7 @@ class Checkpoint:
         for i, state in self.optimizer.state_dict()["state"].items():
             for key, value in state.items():
                 (tensors if isinstance(value, Tensor) else numbers)[f"optimizer.{i}.{key}"] = value
-        tensors = {name: whole(tensor).detach().cpu().contiguous() for name, tensor in tensors.items()}
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         random = self.work.all(random_state())
         if self.work.rank == 0:
             run = {"settings": self.all_settings, "numbers": numbers, "passes": self.passes.kept(), "random": random}
@@ -89,19 +93,20 @@ class Checkpoint:
         try:
             with safe_open(self.file, "pt") as opened:
                 run, names = json.loads(opened.metadata()["run"]), opened.keys()
+                if "history" not in names or run.keys() != PARTS:
+                    raise ValueError(f"it holds {', '.join(run)}")
                 return {name: opened.get_tensor(name) for name in names}, run
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{self.file} is no checkpoint of a run, or damaged: {error}") from error
 
     @torch.no_grad()
     def _fill(self, tensors: dict[str, Tensor], numbers: dict[str, object]) -> None:
-        parameters, states = list(self.twins.values()), {}  # in the order in which the optimizer counts them
+        states = {}
         for name, value in (tensors | numbers).items():
             if name.startswith("learned."):
-                parameter = self.twins.named[name.removeprefix("learned.")]
-                parameter.copy_(share_of(value, parameter))
+                self.twins.named[name.removeprefix("learned.")].copy_(value)
             else:
                 _, i, key = name.split(".", 2)
-                states.setdefault(int(i), {})[key] = share_of(value, parameters[int(i)])
+                states.setdefault(int(i), {})[key] = value
         self.twins.round()
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": states})

@@ -99,9 +99,10 @@ class Together(Alone):
         return self._shards(model) if self.sharded else model
 
     def _shards(self, model: nn.Module) -> nn.Module:
-        """A copy of which each process holds a share of every matrix, and block by block has it whole for a moment.
+        """A copy of which each process holds a share of every frozen matrix, and block by block has it for a moment.
 
-        The model itself stays whole, where it is: so `save`, `merge` and `detach` know nothing of shards.
+        What is learned is small, and whole: a method may use it anywhere. The model itself stays as and where it is,
+        so `save`, `merge` and `detach` know nothing of shards.
         """
         from accelerate.utils import FullyShardedDataParallelPlugin
         from torch.distributed.device_mesh import init_device_mesh
@@ -113,15 +114,18 @@ class Together(Alone):
         frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
         same = {id(each): nn.Parameter(each.detach(), requires_grad=False) for each in frozen}  # no second copy of them
         shards = deepcopy(model, same)
+        learned = set(trainable(shards).values())
+        for parameter in learned:
+            parameter.data = parameter.to(self.accelerator.device)
         for part in (*blocks(unwrapped(shards)), shards):
-            fully_shard(part, mesh=mesh, **options)
+            fully_shard(part, mesh=mesh, ignored_params=learned, **options)
         return shards
 
     @torch.no_grad()
     def put_back(self, model: nn.Module, running: nn.Module) -> None:
         learned = trainable(running)
         for name, parameter in trainable(model).items() if self.sharded else ():
-            parameter.copy_(whole(learned[name]))
+            parameter.copy_(learned[name])
 
     def read(self, batches: Iterator[Batch], number: int) -> list[Batch]:
         from accelerate.utils import broadcast_object_list
@@ -150,7 +154,7 @@ class Together(Alone):
         return self.accelerator.reduce(tensor, "mean")
 
     def average_gradients(self, learned: Iterable[nn.Parameter]) -> None:
-        learned = [] if self.sharded else list(learned)  # a sharded model has done it already
+        learned = list(learned)
         used = torch.tensor([parameter.grad is not None for parameter in learned], device=self.accelerator.device)
         for parameter, anywhere in zip(learned, self._mean(used.double()), strict=True):
             if anywhere:  # what has no gradient is not to decay either
@@ -192,17 +196,3 @@ def shares(batches: list[Batch], ahead: bool, work: Alone) -> Iterator[tuple[Bat
         if total and not count:  # the mean over no labels is no number: a row with others, which weighs nothing
             mine = {name: torch.zeros_like(each) if name == "labels" else each for name, each in batch.items()}
         yield mine, work.size * count / total if total else 1.0  # gradients are averaged over the processes
-
-
-def whole(tensor: Tensor) -> Tensor:
-    """Of a share, the tensor that it is part of."""
-    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
-
-
-def share_of(value: object, parameter: nn.Parameter) -> object:
-    """Of a whole tensor the share that this process has of the parameter; what is of another shape is whole."""
-    if not hasattr(parameter, "full_tensor") or getattr(value, "shape", None) != parameter.shape:
-        return value
-    from torch.distributed.tensor import distribute_tensor
-
-    return distribute_tensor(value, parameter.device_mesh, parameter.placements)
