@@ -63,6 +63,17 @@ def test_it_says_what_it_takes_without_the_lab():
     assert "peft_edu.train" in out.stdout and "peft_edu.lab" not in out.stdout  # so that it says it soon
 
 
+def test_columns_of_other_names_are_said_and_shown(command, tmp_path):
+    rows = (tmp_path / "words.tsv").read_text().replace("text\tlabel", "body\tmark", 1)
+    (tmp_path / "words.tsv").write_text(rows)
+    code, out, err = command()
+    assert code == 2 and "in the command --column text=body" in err
+    code, out, err = command("--column", "text=body", "--column", "label=mark")
+    assert (code, err) == (0, "") and "columns: text is 'body', label is 'mark'" in out
+    assert "'text' is not of the form text=body" in command("--column", "text")[2]
+    assert "invalid choice: 'SeveralLoRAs'" in command("--method", "SeveralLoRAs")[2]
+
+
 def test_it_trains_saves_and_measures(command, learned):
     code, out, err = command("--out", "out", "--method", "LoRA", "rank=2", "targets=query,key")
     assert (code, err) == (0, "")

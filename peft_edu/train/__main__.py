@@ -12,6 +12,7 @@ from peft_edu.checks import whole_number
 from peft_edu.method import METHODS
 from peft_edu.storage.checkpoint import LEARNED, RECIPE, make_method
 from peft_edu.storage.folder import place_for
+from peft_edu.storage.several_loras import SeveralLoRAs
 from peft_edu.train.checkpoint import Checkpoint
 from peft_edu.train.log import Log
 from peft_edu.train.processes import is_first
@@ -29,6 +30,14 @@ def field(text: str) -> tuple[str, object]:
         return name, tuple(filter(None, value.split(","))) if fullmatch(r"(\w+,)+\w*", value) else value
 
 
+def column(text: str) -> tuple[str, str]:
+    """'text=body' -> ('text', 'body'): what a task calls text is called body in the file."""
+    ours, equals, theirs = text.partition("=")
+    if not equals or not theirs:
+        raise ArgumentTypeError(f"{text!r} is not of the form text=body")
+    return ours, theirs
+
+
 def run(options: Namespace) -> None:
     from peft_edu.lab import backbone, memory_of_training, task  # here, so that the core does not need the lab
 
@@ -41,7 +50,8 @@ def run(options: Namespace) -> None:
     method = make_method(options.method, {name: fields[name] for name in fields if name != "init"}, "the command line")
     if options.template is not None and hasattr(method, "template"):
         raise ValueError(f"{options.method} has a template of its own: give template=... in the place of --template")
-    data = task(options.task).asked_by(options).asked_by(method)  # with the template that one of them has
+    data = task(options.task, columns=dict(options.column))
+    data = data.asked_by(options).asked_by(method)  # with the template that one of them has
     dtype = options.dtype and getattr(torch, options.dtype)
     model, tokenizer = backbone(options.backbone, **data.head, dtype=dtype)
     if "init" in fields:  # words, which the model's tokenizer reads
@@ -52,6 +62,8 @@ def run(options: Namespace) -> None:
     method.attach(model)
     say = print if is_first() else lambda *_: None
     say(count(model))
+    if data.columns:  # guessed, or said: to be seen before an hour of training
+        say("columns: " + ", ".join(f"{ours} is {theirs!r}" for ours, theirs in data.columns.items()))
     batches = data.batches(tokenizer, "train", size=options.batch_size, seed=options.seed)
     if options.dry_run:
         longest = max(batches, key=lambda batch: batch["input_ids"].numel())
@@ -102,8 +114,11 @@ def main() -> None:
     what = parser.add_argument_group("what is trained")
     what.add_argument("--backbone", required=True, help="a bundled model, a folder of yours, or a name on the hub")
     what.add_argument("--task", required=True, help="a bundled task, or a .jsonl, .csv or .tsv file of yours")
+    what.add_argument("--column", type=column, action="append", default=[], metavar="text=body",
+                      help="a column of your file that has another name; may be given several times")  # fmt: skip
     what.add_argument("--template", help="asks for the word in a gap, where the method has no template of its own")
-    what.add_argument("--method", default="LoRA", choices=METHODS, help="(default: LoRA)")
+    methods = [name for name, each in METHODS.items() if each is not SeveralLoRAs]  # which trains nothing
+    what.add_argument("--method", default="LoRA", choices=methods, help="(default: LoRA)")
     what.add_argument("fields", nargs="*", type=field, metavar="field=value", help="settings of the method, as rank=4")
     what.add_argument("--dtype", choices=("float64", "float32", "bfloat16"),
                       help="of the model, what is learned aside (default: as it comes)")  # fmt: skip

@@ -47,7 +47,7 @@ def kind_and_names(columns: Iterable[str], said: Mapping[str, str], where: objec
         if here | guessed.keys() >= set(needed):
             return kind, said | guessed | _guessed(MAY_HAVE.get(kind, ()), here)
     needed = ", ".join(f"{' and '.join(needed)} to {kind}" for kind, needed in NEEDS.items())
-    named = 'task(..., columns={"text": "body"}) says which column is which'
+    named = 'task(..., columns={"text": "body"}) says which column is which, in the command --column text=body'
     raise ValueError(f"{where} has the columns {', '.join(sorted(columns))}; needed are {needed}; {named}")
 
 
