@@ -20,6 +20,7 @@ LESSONS = [
     "07_lora",
     "08_choosing_a_method",
     "09_a_real_language_model",
+    "10_four_bits",
 ]  # those that are parted into core and further
 FEW_STEPS = """import itertools, peft_edu.train
 peft_edu.train.Passes = lambda batches: itertools.islice(batches, 3)  # what is learned is not asked here
