@@ -91,6 +91,13 @@ def test_the_parts_are_those_of_the_model():
     assert without.copies == 0 and without.total == foretold.total - held
 
 
+def test_in_bfloat16_what_is_learned_lies_beside_the_model_in_float32():
+    foretold = memory_of_training("tiny-gpt2", FullFineTuning(), dtype=torch.bfloat16)
+    numbers = backbone("tiny-gpt2")[0].num_parameters()
+    assert foretold.gradients == 4 * numbers and foretold.moments == 8 * numbers
+    assert foretold.copies == (2 + 4) * numbers  # as it was, for `detach`, and what AdamW moves
+
+
 def test_activations_grow_with_the_batch_and_logits_with_the_vocabulary():
     one, two = (memory_of_training("tiny-gpt2", LoRA(), (rows, 64)).activations for rows in (4, 8))
     assert 1.95 < two / one < 2.05

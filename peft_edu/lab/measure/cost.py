@@ -113,7 +113,7 @@ class Memory:
     gradients: int
     moments: int
     activations: int = 0  # what a forward pass keeps for the backward pass
-    copies: int = 0  # of the model's own weights that are trained: `detach` brings them back
+    copies: int = 0  # of what is trained of the model: as it was, for `detach`; beside bfloat16 in float32, for AdamW
     peak: int = 0  # the fullest moment of a step, where it is known: gradients come as activations go
 
     @property

@@ -31,6 +31,7 @@ from peft_edu.lab.measure.cost import Memory
 from peft_edu.lab.models.backbones import skeleton
 from peft_edu.method import Method, trainable
 from peft_edu.quantization import quantize
+from peft_edu.train.precision import Twins
 
 Batch = Mapping[str, Tensor]
 aten = torch.ops.aten
@@ -130,7 +131,8 @@ def memory_of_training(
 
 def _step(model: PreTrainedModel, batch: Batch, padded: bool, copies: list[Tensor]) -> Memory:
     """One step as `fit` takes it, the second: by then AdamW's moments are there."""
-    learned = list(trainable(model).values())
+    twins = Twins(trainable(model))  # in bfloat16, what AdamW moves lies beside the model in float32
+    learned = list(twins.values())
     optimizer = torch.optim.AdamW(learned)
     for parameter in learned:
         parameter.grad = torch.empty_like(parameter)
@@ -138,6 +140,7 @@ def _step(model: PreTrainedModel, batch: Batch, padded: bool, copies: list[Tenso
     optimizer.zero_grad()
     moments = [each for state in optimizer.state.values() for each in state.values() if each.is_meta]
     weights = [*model.parameters(), *model.buffers()]
+    copies = [*copies, *(twin for parameter, twin in twins.items() if twin is not parameter)]
     with Alive(padded) as alive, LikeAProcessor():
         for each in (*weights, *copies, *moments, *batch.values()):
             alive.add(each)
@@ -145,8 +148,10 @@ def _step(model: PreTrainedModel, batch: Batch, padded: bool, copies: list[Tenso
         loss = model(**batch).loss
         activations = alive.bytes - before
         loss.backward()
+        twins.add_gradients()
         nn.utils.clip_grad_norm_(learned, 1.0)
         optimizer.step()
+        twins.round()
     parts = (weights, learned, moments)
     return Memory(*map(_bytes, parts), activations=activations, copies=_bytes(copies), peak=alive.most)
 
