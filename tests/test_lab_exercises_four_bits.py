@@ -32,17 +32,17 @@ def rounded(blocks, levels, scale=None, code=None):
 @pytest.mark.parametrize(
     "name, right",
     [
-        ("bits", lambda block, scale_bits: (4 * block + scale_bits) / block),
-        ("round", by_distance),
-        ("restore", lambda codes, scale, levels: scale * torch.take(levels, codes.long())),
-        ("bytes", lambda codes: (codes[..., ::2].int() << 4 | codes[..., 1::2].int()).to(torch.uint8)),
-        ("bytes", lambda codes: (codes.unflatten(-1, (-1, 2)).int() * torch.tensor([16, 1])).sum(-1).byte()),
-        ("survives", lambda update, kept: torch.vdot(update.flatten(), kept.flatten()) / update.norm() ** 2),
-        ("survives", lambda update, kept: ((kept * update).sum() / update.square().sum()).item()),
+        ("four_bits.bits", lambda block, scale_bits: (4 * block + scale_bits) / block),
+        ("four_bits.round", by_distance),
+        ("four_bits.restore", lambda codes, scale, levels: scale * torch.take(levels, codes.long())),
+        ("four_bits.bytes", lambda codes: (codes[..., ::2].int() << 4 | codes[..., 1::2].int()).to(torch.uint8)),
+        ("four_bits.bytes", lambda codes: (codes.unflatten(-1, (-1, 2)).int() * torch.tensor([16, 1])).sum(-1).byte()),
+        ("four_bits.survives", lambda update, kept: torch.vdot(update.flatten(), kept.flatten()) / update.norm() ** 2),
+        ("four_bits.survives", lambda update, kept: ((kept * update).sum() / update.square().sum()).item()),
     ],
 )
 def test_other_ways_pass(name, right):
-    feedback = checked(f"four_bits.{name}", right)
+    feedback = checked(name, right)
     assert feedback, feedback
 
 
@@ -52,45 +52,61 @@ FLOORED = lambda relative, levels: (relative[..., None] >= levels).sum(-1) - 1  
 @pytest.mark.parametrize(
     "name, wrong, message",
     [
-        ("bits", lambda block, scale_bits: 4 + scale_bits, "every weight has a scale of its own"),
-        ("bits", lambda block, scale_bits: 4 + block / scale_bits, "exchanged"),
-        ("bits", lambda block, scale_bits: 4 + scale_bits // block, "the scale is left out"),
-        ("bits", lambda block, scale_bits: 4 * block + scale_bits, "what the whole block takes"),
-        ("bits", lambda block, scale_bits: 4.5, "right for 64 and 32|expected 4.125"),
-        ("round", lambda b, levels: rounded(b, levels, b.amax(-1, keepdim=True)), "take the absolute values first"),
-        ("round", lambda b, levels: rounded(b, levels, b.abs().max()), "all blocks have one scale here"),
-        ("round", lambda b, levels: rounded(b, levels, b.std(-1, keepdim=True)), "the standard deviation"),
-        ("round", lambda b, levels: by_distance(b, levels)[0].T, "expected the pair codes, scale, got Tensor"),
-        ("round", lambda b, levels: (b.abs().amax(-1, keepdim=True), b * 0), "codes and scale are exchanged"),
-        ("round", lambda b, levels: (by_distance(b, levels)[0], b.abs().amax(-1)), "keepdim=True keeps the axis"),
-        ("round", lambda b, levels: rounded(b, levels, code=FLOORED), "the next level below it"),
-        ("round", lambda b, levels: rounded(b, levels, code=torch.bucketize), "the next level above it"),
+        ("four_bits.bits", lambda block, scale_bits: 4 + scale_bits, "every weight has a scale of its own"),
+        ("four_bits.bits", lambda block, scale_bits: 4 + block / scale_bits, "exchanged"),
+        ("four_bits.bits", lambda block, scale_bits: 4 + scale_bits // block, "the scale is left out"),
+        ("four_bits.bits", lambda block, scale_bits: 4 * block + scale_bits, "what the whole block takes"),
+        ("four_bits.bits", lambda block, scale_bits: 4.5, "right for 64 and 32|expected 4.125"),
         (
-            "round",
+            "four_bits.round",
+            lambda b, levels: rounded(b, levels, b.amax(-1, keepdim=True)),
+            "take the absolute values first",
+        ),
+        ("four_bits.round", lambda b, levels: rounded(b, levels, b.abs().max()), "all blocks have one scale here"),
+        ("four_bits.round", lambda b, levels: rounded(b, levels, b.std(-1, keepdim=True)), "the standard deviation"),
+        (
+            "four_bits.round",
+            lambda b, levels: by_distance(b, levels)[0].T,
+            "expected the pair codes, scale, got Tensor",
+        ),
+        ("four_bits.round", lambda b, levels: (b.abs().amax(-1, keepdim=True), b * 0), "codes and scale are exchanged"),
+        (
+            "four_bits.round",
+            lambda b, levels: (by_distance(b, levels)[0], b.abs().amax(-1)),
+            "keepdim=True keeps the axis",
+        ),
+        ("four_bits.round", lambda b, levels: rounded(b, levels, code=FLOORED), "the next level below it"),
+        ("four_bits.round", lambda b, levels: rounded(b, levels, code=torch.bucketize), "the next level above it"),
+        (
+            "four_bits.round",
             lambda b, levels: (levels[by_distance(b, levels)[0]], by_distance(b, levels)[1]),
             "these are the levels",
         ),
         (
-            "round",
+            "four_bits.round",
             lambda b, levels: rounded(b, levels, code=lambda r, k: (r * (len(k) - 1) / 2 + (len(k) - 1) / 2).round()),
             "at equal distances alone",
         ),  # fmt: skip
-        ("round", lambda b, levels: by_distance(b, levels)[0], "expected the pair codes, scale"),
-        ("restore", lambda codes, scale, levels: levels[codes.long()], "the scale is left out"),
-        ("restore", lambda codes, scale, levels: codes * scale, "look up the level"),
-        ("restore", lambda codes, scale, levels: levels[codes.long()] / scale, "the scale divides"),
-        ("restore", lambda codes, scale, levels: print(end=""), "is there a return"),
-        ("bytes", lambda codes: (codes[..., 1::2] * 16 + codes[..., ::2]).to(torch.uint8), "exchanged"),
-        ("bytes", lambda codes: codes[..., ::2] * 16 + codes[..., 1::2], "each takes 8 bytes"),
-        ("bytes", lambda codes: (codes[..., ::2] * 10 + codes[..., 1::2]).to(torch.uint8), "counts tens"),
-        ("survives", lambda update, kept: kept.norm() / update.norm(), "the lengths are compared"),
-        ("survives", lambda update, kept: F.cosine_similarity(update.flatten(), kept.flatten(), 0), "the cosine"),
-        ("survives", lambda update, kept: (kept / update).mean(), "noise becomes everything"),
-        ("survives", lambda update, kept: kept * update, "add up all products"),
+        ("four_bits.round", lambda b, levels: by_distance(b, levels)[0], "expected the pair codes, scale"),
+        ("four_bits.restore", lambda codes, scale, levels: levels[codes.long()], "the scale is left out"),
+        ("four_bits.restore", lambda codes, scale, levels: codes * scale, "look up the level"),
+        ("four_bits.restore", lambda codes, scale, levels: levels[codes.long()] / scale, "the scale divides"),
+        ("four_bits.restore", lambda codes, scale, levels: print(end=""), "is there a return"),
+        ("four_bits.bytes", lambda codes: (codes[..., 1::2] * 16 + codes[..., ::2]).to(torch.uint8), "exchanged"),
+        ("four_bits.bytes", lambda codes: codes[..., ::2] * 16 + codes[..., 1::2], "each takes 8 bytes"),
+        ("four_bits.bytes", lambda codes: (codes[..., ::2] * 10 + codes[..., 1::2]).to(torch.uint8), "counts tens"),
+        ("four_bits.survives", lambda update, kept: kept.norm() / update.norm(), "the lengths are compared"),
+        (
+            "four_bits.survives",
+            lambda update, kept: F.cosine_similarity(update.flatten(), kept.flatten(), 0),
+            "the cosine",
+        ),
+        ("four_bits.survives", lambda update, kept: (kept / update).mean(), "noise becomes everything"),
+        ("four_bits.survives", lambda update, kept: kept * update, "add up all products"),
     ],
 )
 def test_a_misconception_is_named(name, wrong, message):
-    feedback = checked(f"four_bits.{name}", wrong)
+    feedback = checked(name, wrong)
     assert not feedback and re.search(message, repr(feedback)), feedback
 
 
