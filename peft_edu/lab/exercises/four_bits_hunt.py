@@ -5,7 +5,6 @@ stays behind. A measurement shows each of them.
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from peft_edu.lab.exercises.check import Misconception, exercise, tensors
 from peft_edu.quantization import levels
@@ -26,7 +25,7 @@ class Hunted(nn.Module):
         return (NF4.to(self.scale)[self.packed] * self.scale).reshape(self.shape)
 
     def forward(self, x):
-        return linear(x, self.weight, self.bias)
+        return nn.functional.linear(x, self.weight, self.bias)
 
 
 @exercise(

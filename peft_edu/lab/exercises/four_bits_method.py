@@ -7,7 +7,6 @@ from dataclasses import FrozenInstanceError
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from peft_edu.anatomy import linear_maps, names
 from peft_edu.lab.exercises.check import NOTHING, Misconception, NotWritten, exercise, same, shape, tensors, untouched
@@ -32,7 +31,7 @@ class FourBit(nn.Module):
         return from_levels(codes, self.scale, NF4).reshape(self.shape).to(self.dtype)
 
     def forward(self, x):
-        return linear(x, self.weight, self.bias)
+        return nn.functional.linear(x, self.weight, self.bias)
 
 
 @exercise(
