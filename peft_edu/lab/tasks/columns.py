@@ -28,8 +28,8 @@ NAMES = (*USUAL, "answer", "messages", "prompt", "completion", "system")  # what
 def kind_and_names(columns: Iterable[str], said: Mapping[str, str], where: object) -> tuple[str, dict[str, str]]:
     """The kind of task that columns tell, and of those that are called otherwise here: our name, their name.
 
-    `said` names columns by hand, as in {"text": "body"}, of a conversation as in {"prompt": "question", "completion": "reply"}. Otherwise a
-    conversation keeps its names: `chat` reads them.
+    `said` names columns by hand, as in {"text": "body"}, of a conversation as in {"prompt": "question", "completion":
+    "reply"}. Otherwise a conversation keeps its names: `chat` reads them.
     """
     columns = list(columns)
     if missing := [theirs for theirs in said.values() if theirs not in columns]:
