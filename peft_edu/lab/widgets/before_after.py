@@ -1,6 +1,5 @@
 """One text, two answers: of the model as it was, and of the model with what it learned."""
 
-import html
 from collections.abc import Callable
 
 import ipywidgets as widgets
@@ -52,8 +51,8 @@ class BeforeAfterCard(Card):
             return {BEFORE: reply(self.model, self.tokenizer, question, self.tokens), AFTER: after}
 
     def words(self, answers: dict[str, str]) -> str:
-        said = "".join(f"<li>{name}: {html.escape(text)}</li>" for name, text in answers.items())
-        return f'<div style="line-height:1.4">The same weights answer twice:<ul>{said}</ul></div>'
+        same = "word for word the same" if len(set(answers.values())) == 1 else "not the same"
+        return f"The same weights answer twice, {same}."
 
     def alt(self, answers: dict[str, str]) -> str:
         return "; ".join(f"{name}: {text}" for name, text in answers.items())
