@@ -47,7 +47,7 @@ class LevelsCard(Card):
     def words(self, numbers) -> str:
         _, found = numbers
         size = MODEL * found.bits / 8e9
-        return f"<b>{html.escape(self._says(numbers))}</b> Seven billion weights take {size:.1f} GB so."
+        return f"<b>{html.escape(self._says(numbers))}</b> Seven billion such weights take {size:.1f} GB."
 
     def alt(self, numbers) -> str:
         return self._says(numbers)
