@@ -68,7 +68,7 @@ def test_a_slice_of_the_picture_is_as_large_as_its_level_s_share():
 def test_the_card_tells_error_and_bits_of_what_is_chosen():
     card = LevelsCard({"value": normal(64, 64), "huge": normal(64, 64) + 100 * torch.eye(64)})
     assert str(card).startswith("nf4 in blocks of 64, of value: 4.50 bits a weight, an error of 9.")
-    assert "Seven billion weights take 3.9 GB" in card.result.value
+    assert "Seven billion such weights take 3.9 GB" in card.result.value
     before = card.image.value
     card.controls["block"].value = 1024
     assert "4.03 bits" in str(card) and card.image.value != before
