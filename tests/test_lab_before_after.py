@@ -5,10 +5,9 @@ import torch
 from ipywidgets import Textarea
 
 from peft_edu import LoRA
-from peft_edu.lab import BeforeAfterCard, backbone, general_questions, new_facts, real_backbone, reply, scoreboard
+from peft_edu.lab import BeforeAfterCard, backbone, general_questions, real_backbone, reply, scoreboard
 from peft_edu.lab.figures.learned import show_learned
 from peft_edu.lab.models import real, stand_in
-from peft_edu.lab.study.new_facts import ASKED, SPLITS
 
 
 @pytest.fixture(scope="module")
@@ -106,13 +105,3 @@ def test_general_questions_are_scored_by_their_answer():
     for row in rows:
         assert row["slots"]["is"] in row["target"] and row["slots"]["is"] not in row["source"]
     assert general_questions().metric == "slots"
-
-
-def test_new_facts_are_asked_in_words_that_were_not_trained():
-    data = new_facts()
-    trained = {row["source"] for row in data.rows("train")}
-    assert len(trained) == 72 == 2 * len(data.rows("in new words"))
-    assert {row["source"] for row in data.rows("asked as trained")} < trained
-    assert not trained & {row["source"] for name in SPLITS[1:] for row in data.rows(name)}
-    assert len({row["slots"]["is"] for row in data.rows("reversed")}) == 12
-    assert all(len(wordings) == 4 for wordings in ASKED.values())

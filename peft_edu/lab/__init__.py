@@ -39,7 +39,6 @@ from peft_edu.lab.models.backbones import backbone, card, complete
 from peft_edu.lab.models.pretraining import ladder, pretraining_log
 from peft_edu.lab.models.stand_in import real_backbone
 from peft_edu.lab.study.facts import hand_written, nine_runs
-from peft_edu.lab.study.new_facts import new_facts
 from peft_edu.lab.study.recipe import NOTE
 from peft_edu.lab.study.results import averages, gain, interval, results, scores, scores_by, spread, stored
 from peft_edu.lab.study.run import finetune, nearest, recipe
@@ -117,7 +116,6 @@ __all__ = [
     "memory_of_training",
     "moves",
     "nearest",
-    "new_facts",
     "nine_runs",
     "paper_counts",
     "plots",

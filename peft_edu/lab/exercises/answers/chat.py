@@ -33,7 +33,7 @@ model_answer(
     """Examples in front cost no training, and can be changed at once. They are paid with every question: the model
     reads about four times as many tokens, each time, for every user. They also fill the context. Training is paid once,
     here a minute or two, and then each question is as short as before. So with a handful of questions the examples
-    win. With thousands the training does, and here it is also better, as sixty rows say more than three.""",
+    win. With thousands the training does, and in the run of this lesson, one seed, it was also better.""",
     "in front: no training, but each question is about four times as long",
     "training: paid once, and the questions stay short",
     "so it depends on how many questions follow",
