@@ -5,9 +5,19 @@ import torch
 from ipywidgets import Textarea
 
 from peft_edu import LoRA
-from peft_edu.lab import BeforeAfterCard, backbone, general_questions, real_backbone, reply, scoreboard
+from peft_edu.lab import (
+    BeforeAfterCard,
+    backbone,
+    general_questions,
+    new_facts,
+    real_backbone,
+    reply,
+    scoreboard,
+    show_texts,
+)
 from peft_edu.lab.figures.learned import show_learned
 from peft_edu.lab.models import real, stand_in
+from peft_edu.lab.study.new_facts import ASKED, SPLITS
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +76,8 @@ def test_a_scoreboard_has_its_numbers_in_the_page_alone(monkeypatch):
         and "F1 of the fields" in shown[0]["text/html"]
     )
     assert shown[0]["text/plain"] == "Scores (valid JSON, F1 of the fields, all fields right) of: before."
+    show_texts({"Where?": "<here>"}, ("question", "answer"))
+    assert "&lt;here&gt;" in shown[1]["text/html"] and shown[1]["text/plain"] == "question and answer"
 
 
 def test_the_card_answers_without_the_adapter_and_with_it(talker):
@@ -105,3 +117,13 @@ def test_general_questions_are_scored_by_their_answer():
     for row in rows:
         assert row["slots"]["is"] in row["target"] and row["slots"]["is"] not in row["source"]
     assert general_questions().metric == "slots"
+
+
+def test_new_facts_are_asked_in_words_that_were_not_trained():
+    data = new_facts()
+    trained = {row["source"] for row in data.rows("train")}
+    assert len(trained) == 72 == 2 * len(data.rows("in new words"))
+    assert {row["source"] for row in data.rows("asked as trained")} < trained
+    assert not trained & {row["source"] for name in SPLITS[1:] for row in data.rows(name)}
+    assert len({row["slots"]["is"] for row in data.rows("reversed")}) == 12
+    assert all(len(wordings) == 4 for wordings in ASKED.values())

@@ -39,6 +39,7 @@ from peft_edu.lab.models.backbones import backbone, card, complete
 from peft_edu.lab.models.pretraining import ladder, pretraining_log
 from peft_edu.lab.models.stand_in import real_backbone
 from peft_edu.lab.study.facts import hand_written, nine_runs
+from peft_edu.lab.study.new_facts import new_facts
 from peft_edu.lab.study.recipe import NOTE
 from peft_edu.lab.study.results import averages, gain, interval, results, scores, scores_by, spread, stored
 from peft_edu.lab.study.run import finetune, nearest, recipe
@@ -57,7 +58,7 @@ from peft_edu.lab.widgets.draw_guess import draw_guess
 from peft_edu.lab.widgets.explain import explain
 from peft_edu.lab.widgets.predict import predict
 from peft_edu.lab.widgets.rounding import LevelsCard
-from peft_edu.lab.widgets.scoreboard import scoreboard
+from peft_edu.lab.widgets.scoreboard import scoreboard, show_texts
 from peft_edu.lab.widgets.sliders import BottleneckCard, DepthCard, FreezingCard, PrefixCard, PromptCard, RankCard
 from peft_edu.lab.widgets.taxonomy import TaxonomyCard
 from peft_edu.lab.widgets.template import TemplateCard
@@ -116,6 +117,7 @@ __all__ = [
     "memory_of_training",
     "moves",
     "nearest",
+    "new_facts",
     "nine_runs",
     "paper_counts",
     "plots",
@@ -141,6 +143,7 @@ __all__ = [
     "sentences",
     "show",
     "show_learned",
+    "show_texts",
     "show_levels",
     "show_memory",
     "show_tags",

@@ -25,7 +25,12 @@ def _labels(f) -> None:
     end is the id of the token that ends an answer"""
     asked, answer, end = [11, 12, 13], [21, 22], 2
     given = list(asked), list(answer)
-    result = f(*given, end)
+    try:
+        result = f(*given, end)
+    except TypeError as error:
+        if "list" in str(error) and "int" in str(error):
+            raise Misconception("end is one id, and no list: [end] is a list that can be added to another") from error
+        raise
     if given != (asked, answer):
         raise Misconception("an argument was changed in place (by += or append): make a new list")
     if result is None:
@@ -33,7 +38,7 @@ def _labels(f) -> None:
     if not isinstance(result, (tuple, list)) or len(result) != 2:
         raise Misconception(f"expected the pair input_ids, labels, got {result!r:.80}")
     if not all(isinstance(each, (list, tuple)) for each in result):
-        raise Misconception(f"expected two lists, got {' and '.join(type(each).__name__ for each in result)}")
+        raise Misconception(f"expected two plain lists, got {' and '.join(type(each).__name__ for each in result)}")
     ids, labels = (list(each) for each in result)
     _ids_right(ids, [*asked, *answer, end], answer)
     if len(labels) != len(ids):
@@ -102,6 +107,9 @@ def _few_shot(f) -> None:
         raise Misconception(wrong.get(tuple(said), f"of examples 1 and 2 and row 3 yours makes {said}"))
 
 
+LISTS = "a value may be a list, as in JSON, and a list can be put in no set: compare it with =="
+
+
 def record_f1(given, right):
     hits = sum(right.get(name) == value for name, value in given.items())
     return 2 * hits / (len(given) + len(right))
@@ -121,7 +129,12 @@ def _f1(f) -> None:
     one"""
     right = {"name": "Zelda", "town": "Dunwick", "day": "Friday", "verdict": "liked"}
     given = {"name": "Zelda", "town": "Dunwick", "day": "Monday", "place": "here", "mood": "good", "who": "she"}
-    result = f(dict(given), dict(right))
+    try:
+        result = f(dict(given), dict(right))
+    except KeyError as error:
+        raise Misconception(
+            f"it asks a record for {error}, a field that only the other one has: a dict's get(name) gives None then"
+        ) from error
     if result is None:
         raise Misconception(NOTHING)
     if isinstance(result, bool) or not isinstance(result, (int, float)):
@@ -140,5 +153,11 @@ def _f1(f) -> None:
         raise Misconception(near or f"2 hits of 6 given and 4 wanted fields make 2 * 2 / (6 + 4) = 0.4, not {result:g}")
     if f(dict(right), dict(right)) != 1 or f({"a": "b"}, dict(right)) != 0:
         raise Misconception("two equal records have 1, and two without a common field 0")
-    if f({"name": ["a", "list"]}, dict(right)) != 0:
-        raise Misconception("a value may be a list, as in JSON: compare it, and put it in no set")
+    if f({"name": "Friday"}, dict(right)) != 0:
+        raise Misconception("Friday is right for the day, and stands under name: a hit agrees in both, name and value")
+    try:
+        hits = f({"name": ["a", "list"]}, dict(right))
+    except TypeError as error:
+        raise Misconception(LISTS) from error
+    if hits != 0:
+        raise Misconception(LISTS)

@@ -10,7 +10,7 @@ ASKED, ANSWER, END = [11, 12, 13, 14, 15, 16], [21, 22], 2
 
 
 def hunted_example(asked, answer, end, length):
-    asked = asked[-(length - len(answer) - 1) :]
+    asked = asked[max(0, len(asked) + len(answer) + 1 - length) :]
     ids = asked + answer + [end]
     labels = [-100] * len(asked) + answer + [end]
     unused = length - len(ids)
@@ -35,10 +35,14 @@ def _hunt(f) -> None:
     if found:
         more = f"{len(found)} faults are still in. Look at the tokens, mend one, and run this again"
         raise Misconception(f"1 fault is still in. {found[0]}" if len(found) == 1 else more)
-    for length in (5, 9, 20):
+    for length in (3, 5, 9, 20):
         ids, labels = (list(each) for each in f(list(ASKED), list(ANSWER), END, length))
-        if (ids, labels) != hunted_example(ASKED, ANSWER, END, length):
-            right = hunted_example(ASKED, ANSWER, END, length)
+        right = hunted_example(ASKED, ANSWER, END, length)
+        if ids != right[0] and ids == [*ASKED[: length - len(ANSWER) - 1], *ANSWER, END]:
+            raise Misconception(
+                f"at length {length} the end of the question is cut, which says that the answer begins: cut its beginning"
+            )
+        if (ids, labels) != right:
             raise Misconception(f"at length {length} yours gives {ids} and {labels}, but must give {right}")
 
 

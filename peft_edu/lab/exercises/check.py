@@ -104,20 +104,30 @@ def check(name: str, thing: object) -> object:
 def checked(name: str, thing: object) -> Feedback:
     """The verdict of `check` alone: nothing is printed, kept or exchanged."""
     known = _known(name)
-    try:
+
+    def test() -> None:
         if thing is known.reference:
             raise NotWritten("this is the package's own. Run the cell with yours again, then this one")
         _expect_written(thing, known)
+        known.test(thing)
+
+    feedback = judged(test, known.asked)
+    return Feedback(True, f"Right. From here on the lesson runs on your {_name(thing)}.") if feedback else feedback
+
+
+def judged(test: Callable[[], None], asked: str) -> Feedback:
+    """What a test says that calls a learner's code, in a sentence, whatever that code does."""
+    try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            known.test(thing)
+            test()
     except NotWritten as start:
         return Feedback(False, _sentence(f"Not written yet: {start}"), tried=False)
     except Misconception as error:
         return Feedback(False, _sentence(f"Not yet: {error}"))
     except (Exception, SystemExit) as error:
-        return Feedback(False, f"Not yet: {_stopped(error)}. What is asked for: {_sentence(known.asked)}")
-    return Feedback(True, f"Right. From here on the lesson runs on your {_name(thing)}.")
+        return Feedback(False, f"Not yet: {_stopped(error)}. What is asked for: {_sentence(asked)}")
+    return Feedback(True, "Right.")
 
 
 def _sentence(text: str) -> str:

@@ -1,5 +1,6 @@
 """What a row of a study is: the problem it is about, what is attached, and how that is trained."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from peft_edu import LoRA
@@ -18,6 +19,8 @@ class Problem:
     """A task for a model, in batches. `as_text`: the model writes the label's name instead of scoring labels.
 
     `answers`: the words that stand for the labels where a method has a template, in which they fill the gap.
+    `chat`: how a row becomes a question and an answer, for a model that was tuned on conversations.
+    `measured`: the first rows of a split only, where a model is slow.
     """
 
     task: str
@@ -25,6 +28,8 @@ class Problem:
     batch: int
     as_text: bool = False
     answers: tuple[str, ...] = ()
+    chat: tuple[Callable[[dict], str], Callable[[dict], str]] | None = None
+    measured: int | None = None
 
 
 @dataclass(frozen=True)

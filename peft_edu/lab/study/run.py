@@ -26,10 +26,14 @@ class Run:
     method: Method
     data: Task
     history: pd.DataFrame
+    limit: int | None = None  # the rows that are measured, if not all
+
+    def evaluate(self, split: str = "test") -> dict:
+        return self.data.evaluate(self.model, self.tokenizer, split, self.limit)
 
     def score(self, split: str = "test") -> float:
         """The task's metric on a split, between 0 and 1."""
-        return self.data.evaluate(self.model, self.tokenizer, split)[self.data.metric]
+        return self.evaluate(split)[self.data.metric]
 
 
 def problem_of(study: str, row: Row) -> Problem:
@@ -66,6 +70,8 @@ def data_of(problem: Problem, row: Row, seed: int) -> Task:
         data = data.as_fill(problem.answers)
     elif problem.as_text:
         data = data.as_text()
+    elif problem.chat:
+        data = data.as_chat(*problem.chat)
     if row.relation:
         data = data.where(relation=row.relation).resplit(seed, by="subject")
         data = replace(data, template=data.templates[row.relation][-1])
@@ -88,4 +94,4 @@ def finetune(study: str, chosen: Recipe, seed: int = 0, on_step: Callable | None
     method.attach(model)
     batches = data.batches(tokenizer, "train", problem.batch, seed, chosen.limit, chosen.steps)
     history = fit(model, batches, steps=chosen.steps, lr=chosen.lr, head_lr=chosen.head_lr, on_step=on_step)
-    return Run(model, tokenizer, method, data, history)
+    return Run(model, tokenizer, method, data, history, problem.measured)

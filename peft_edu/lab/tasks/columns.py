@@ -33,7 +33,8 @@ def kind_and_names(columns: Iterable[str], said: Mapping[str, str], where: objec
     """
     columns = list(columns)
     if missing := [theirs for theirs in said.values() if theirs not in columns]:
-        raise ValueError(f"{where} has no column {missing[0]!r}; it has {', '.join(sorted(columns))}")
+        sides = "in columns={...} the package's name stands left, the file's right"
+        raise ValueError(f"{where} has no column {missing[0]!r}; it has {', '.join(sorted(columns))}; {sides}")
     if unknown := [ours for ours in said if ours not in NAMES]:
         raise ValueError(f"columns names {unknown[0]!r}; a task can have {', '.join(NAMES)}")
     here = set(columns) - set(said.values()) | said.keys()
@@ -46,7 +47,8 @@ def kind_and_names(columns: Iterable[str], said: Mapping[str, str], where: objec
         guessed = _guessed(needed, here)
         if here | guessed.keys() >= set(needed):
             return kind, said | guessed | _guessed(MAY_HAVE.get(kind, ()), here)
-    needed = ", ".join(f"{' and '.join(needed)} to {kind}" for kind, needed in NEEDS.items())
+    sets = NEEDS | {"chat": ("messages, or prompt and completion,",)}
+    needed = ", ".join(f"{' and '.join(needed)} to {kind}" for kind, needed in sets.items())
     named = 'task(..., columns={"text": "body"}) says which column is which, in the command --column text=body'
     raise ValueError(f"{where} has the columns {', '.join(sorted(columns))}; needed are {needed}; {named}")
 

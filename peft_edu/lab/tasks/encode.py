@@ -27,7 +27,7 @@ class Format:
     start_token: bool = True  # whether such a model reads its start token first, if its tokenizer writes one
     template: str = ""  # where a row's fields and the gap stand, to fill; see peft_edu.template_ids
 
-    def example(self, row: dict, tokenizer: PreTrainedTokenizerBase, seq2seq: bool) -> dict:
+    def example(self, row: dict, tokenizer: PreTrainedTokenizerBase, seq2seq: bool = False) -> dict:
         """The token ids of a row, and its labels: what the model is to answer, and IGNORE where it is not asked."""
         if self.kind == "classify":
             kept = ("input_ids", "token_type_ids") if row.get("second") else ("input_ids",)  # which text a token is of
@@ -53,7 +53,7 @@ class Format:
         most = tokenizer.model_max_length
         return {"input_ids": (ids + answer)[:most], "labels": ([IGNORE] * len(ids) + answer)[:most]}
 
-    def prompt(self, row: dict, tokenizer: PreTrainedTokenizerBase, seq2seq: bool) -> list[int]:
+    def prompt(self, row: dict, tokenizer: PreTrainedTokenizerBase, seq2seq: bool = False) -> list[int]:
         """What a model reads before it writes."""
         if self.kind == "chat":
             return chat.prompt(row, tokenizer)

@@ -23,7 +23,8 @@ def score_texts(texts: Sequence[str], rows: Sequence[dict]) -> dict:
 
 
 def score_records(given: Sequence[dict | None], wanted: Sequence[dict]) -> dict:
-    """Records in JSON: the share that is `valid`, the F1 of their fields (name and value), and the share of each."""
+    """Records in JSON: the share that is `valid`, the F1 of their fields (name and value), the share of each, and
+    `exact`, the share with all fields and no other, however it is written (line breaks, order)."""
     pairs = [
         (set() if each is None else _fields(each), _fields(right)) for each, right in zip(given, wanted, strict=True)
     ]
@@ -34,7 +35,8 @@ def score_records(given: Sequence[dict | None], wanted: Sequence[dict]) -> dict:
         for name in fields
     }
     valid = mean([each is not None for each in given])
-    return {"valid": valid, "f1": 2 * hits / max(told + asked, 1), "by field": by_field}
+    exact = mean([told == right for told, right in pairs])
+    return {"valid": valid, "exact": exact, "f1": 2 * hits / max(told + asked, 1), "by field": by_field}
 
 
 def is_record(text: str) -> bool:

@@ -139,6 +139,9 @@ class Task(Format):
         {'role': 'assistant', 'content': 'Alex'}
         """
 
+        if not callable(question) or not callable(answer):
+            raise TypeError(f"question is {question!r:.60} and answer {answer!r:.60}: both are functions of a row")
+
         def asked(row: dict) -> dict:
             return conversation({"prompt": question(row), "completion": answer(row)}, self.name)
 

@@ -52,13 +52,13 @@ class BeforeAfterCard(Card):
 
     def words(self, answers: dict[str, str]) -> str:
         same = "word for word the same" if len(set(answers.values())) == 1 else "not the same"
-        return f"The same weights answer twice, {same}."
+        return f"One base model answers twice, {same}."
 
     def alt(self, answers: dict[str, str]) -> str:
         return "; ".join(f"{name}: {text}" for name, text in answers.items())
 
     def draw(self, answers: dict[str, str]) -> Figure:
-        return dial.beside(answers, "The same weights answer twice")
+        return dial.beside(answers, "One base model answers twice")
 
     def __str__(self) -> str:
         """Without the answers, of which no two processors write the same to the last word."""

@@ -16,3 +16,8 @@ def scoreboard(found: Mapping[str, Mapping[str, float]], columns: tuple[str, ...
     names = tuple(NAMES.get(column, column) for column in columns)
     text = f"Scores ({', '.join(names)}) of: {', '.join(found)}."
     display({"text/html": html_table(("", *names), rows), "text/plain": text}, raw=True)
+
+
+def show_texts(texts: Mapping[str, str], columns: tuple[str, str]) -> None:
+    """What a model wrote, beside what it was asked or should have written; as scores, in the page alone."""
+    display({"text/html": html_table(columns, list(texts.items())), "text/plain": " and ".join(columns)}, raw=True)

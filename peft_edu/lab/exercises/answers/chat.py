@@ -3,7 +3,7 @@
 from peft_edu.lab.exercises.model_answers import HINTS, model_answer
 
 HINTS["Untrained, with the instruction alone: how many of ten records come out all right?"] = {
-    "too high": "It answers in JSON, and about the right text. It fills in what it does not find.",
+    "too high": "It answers in JSON, and about the right text. But it renames fields and mixes up values.",
     "right": "The form is nearly there. The content is not.",
 }
 HINTS["And with three examples in front of the question?"] = {
@@ -14,7 +14,7 @@ HINTS["After 30 steps, 60 conversations: how many of ten are all right?"] = {
     "0 to 3": "It trains a third of a per cent. But it is a model that knows English already.",
     "4 to 6": "That is what the three examples in front reached, or a little more.",
 }
-HINTS["Of twelve questions that it answered before: how many does it still answer?"] = {
+HINTS["Of twelve questions that it answered before: how many now?"] = {
     "0 to 4": "It learned to answer one kind of question. What is asked in other words is hardly touched.",
     "5 to 8": "Sixty short conversations about visits leave most of the rest alone.",
 }
