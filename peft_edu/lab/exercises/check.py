@@ -115,7 +115,7 @@ def checked(name: str, thing: object) -> Feedback:
     return Feedback(True, f"Right. From here on the lesson runs on your {_name(thing)}.") if feedback else feedback
 
 
-def judged(test: Callable[[], None], asked: str) -> Feedback:
+def judged(test: Callable[[], None], asked: str = "") -> Feedback:
     """What a test says that calls a learner's code, in a sentence, whatever that code does."""
     try:
         with torch.random.fork_rng(devices=[]):
@@ -126,7 +126,8 @@ def judged(test: Callable[[], None], asked: str) -> Feedback:
     except Misconception as error:
         return Feedback(False, _sentence(f"Not yet: {error}"))
     except (Exception, SystemExit) as error:
-        return Feedback(False, f"Not yet: {_stopped(error)}. What is asked for: {_sentence(asked)}")
+        then = f" What is asked for: {_sentence(asked)}" if asked else ""
+        return Feedback(False, f"Not yet: {_sentence(_stopped(error))}{then}")
     return Feedback(True, "Right.")
 
 
@@ -224,7 +225,8 @@ def same(result, right: Tensor, wrong: Mapping[str, Tensor], otherwise: str = "t
         if torch.allclose(result.double(), value):
             raise Misconception(message)
     at = tuple((~torch.isclose(result.double(), right)).nonzero()[0].tolist())
-    raise Misconception(f"{otherwise}; at {list(at)} it is {result[at]:.4f} instead of {right[at]:.4f}")
+    where = f"at {list(at)} it" if at else "it"
+    raise Misconception(f"{otherwise}; {where} is {result[at]:.4f} instead of {right[at]:.4f}")
 
 
 def shape(tensor, shape, reason: str) -> None:
