@@ -56,6 +56,8 @@ FLOORED = lambda relative, levels: (relative[..., None] >= levels).sum(-1) - 1  
         ("four_bits.bits", lambda block, scale_bits: 4 + block / scale_bits, "exchanged"),
         ("four_bits.bits", lambda block, scale_bits: 4 + scale_bits // block, "the scale is left out"),
         ("four_bits.bits", lambda block, scale_bits: 4 * block + scale_bits, "what the whole block takes"),
+        ("four_bits.bits", lambda block, scale_bits: (4 + scale_bits) / block, "the 4 bits are divided as well"),
+        ("four_bits.bits", lambda block, scale_bits: 4 + scale_bits * block, "each weight pays for 64 scales"),
         ("four_bits.bits", lambda block, scale_bits: 4.5, "right for 64 and 32|expected 4.125"),
         (
             "four_bits.round",
@@ -88,6 +90,16 @@ FLOORED = lambda relative, levels: (relative[..., None] >= levels).sum(-1) - 1  
             "at equal distances alone",
         ),  # fmt: skip
         ("four_bits.round", lambda b, levels: by_distance(b, levels)[0], "expected the pair codes, scale"),
+        ("four_bits.round", lambda b, levels: b / b.abs().max(-1, keepdim=True), "gives a pair, the largest values"),
+        ("four_bits.round", lambda b, levels: (b, b.abs().max(-1, keepdim=True)), "gives a pair, the largest values"),
+        ("four_bits.round", lambda b, levels: b / b.abs().amax(-1), "keepdim=True keeps the axis"),
+        ("four_bits.round", lambda b, levels: (b - levels).abs().argmin(-1), "one axis more, \\(m, n, k\\)"),
+        (
+            "four_bits.round",
+            lambda b, levels: (by_distance(b, levels)[0].double(), by_distance(b, levels)[1]),
+            "they are torch.float64: places are counted in whole numbers",
+        ),
+        ("four_bits.round", lambda b, levels: b.no_such_thing, "stopped in .* has no attribute 'no_such_thing'"),
         ("four_bits.restore", lambda codes, scale, levels: levels[codes.long()], "the scale is left out"),
         ("four_bits.restore", lambda codes, scale, levels: codes * scale, "look up the level"),
         ("four_bits.restore", lambda codes, scale, levels: levels[codes.long()] / scale, "the scale divides"),
@@ -95,6 +107,14 @@ FLOORED = lambda relative, levels: (relative[..., None] >= levels).sum(-1) - 1  
         ("four_bits.bytes", lambda codes: (codes[..., 1::2] * 16 + codes[..., ::2]).to(torch.uint8), "exchanged"),
         ("four_bits.bytes", lambda codes: codes[..., ::2] * 16 + codes[..., 1::2], "each takes 8 bytes"),
         ("four_bits.bytes", lambda codes: (codes[..., ::2] * 10 + codes[..., 1::2]).to(torch.uint8), "counts tens"),
+        ("four_bits.bytes", lambda codes: (codes[::2] * 16 + codes[1::2]).to(torch.uint8), "whole rows are paired"),
+        ("four_bits.bytes", lambda codes: (codes[..., ::2] * 16 + codes[..., 1::2]).to(torch.int8), "from -128 to 127"),
+        ("four_bits.survives", lambda update, kept: (kept * update).mean(), "the mean of the products alone"),
+        (
+            "four_bits.survives",
+            lambda update, kept: 1 - (update - kept).norm() / update.norm(),
+            "how long the difference is",
+        ),
         ("four_bits.survives", lambda update, kept: kept.norm() / update.norm(), "the lengths are compared"),
         (
             "four_bits.survives",
@@ -152,10 +172,16 @@ def four_bit(fault=""):
             found = NF4[codes.long()] if fault == "no scale" else from_levels(codes, self.scale, NF4)
             if fault == "blocks":
                 return found
+            if fault == "typo":
+                return found.reshape(self.shapes)
+            if fault == "half":
+                return from_levels(self.packed // 16, self.scale, NF4).reshape(self.shape)
             found = found.reshape(self.shape)
             return found.double() if fault == "dtype" else found.to(self.dtype)
 
         def forward(self, x):
+            if fault == "not yet":
+                return None
             if fault == "no bias":
                 return x @ self.weight.T
             x = x.detach() if fault == "detach" else x
@@ -175,6 +201,10 @@ def test_any_right_module_passes():
     "fault, message",
     [
         ("empty", "^Not written yet: weight gives nothing"),
+        ("blocks", "a row is a block still"),
+        ("half", "are both codes of each byte in it"),
+        ("typo", "stopped in weight.*has no attribute 'shapes'"),
+        ("not yet", "^Not written yet: weight is right, and forward gives nothing"),
         ("function", "@property above it"),
         ("codes", "these are still codes"),
         ("no scale", "the scale is left out"),

@@ -2,6 +2,8 @@
 left of an update.
 """
 
+import re
+
 import torch
 from torch import Tensor
 
@@ -30,6 +32,8 @@ def _bits(f) -> None:
     wrong = {
         36: "every weight has a scale of its own here: one scale serves the whole block",
         0.5: "the code is left out: each weight has its 4 bits",
+        0.5625: "the 4 bits are divided as well, but they are each weight's own: only the scale is shared",
+        2052: "each weight pays for 64 scales here, and 64 weights have one together",
         68: "block and scale_bits are exchanged, and not divided",
         6: "block and scale_bits are exchanged: the more weights share a scale, the fewer bits each pays for it",
         288: "this is what the whole block takes: divide by the number of its weights",
@@ -89,6 +93,8 @@ def _round(f) -> None:
         "right for levels at equal distances alone: compare with those that are given": (7.5 * relative + 7.5).round()
     }
     _same_codes(f(blocks, uneven)[0], _nearest(relative, uneven), wrong, "right for five levels, but not for sixteen")
+    if codes.is_floating_point():
+        raise Misconception(f"the codes are right, but they are {codes.dtype}: places are counted in whole numbers")
     try:
         _same_codes(f(blocks, FIVE.float())[0], nearest, {})
     except Exception as error:
@@ -114,19 +120,33 @@ def _same_codes(codes: Tensor, right: Tensor, wrong: dict[str, Tensor], otherwis
     same(codes.double(), right.double(), wrong, otherwise)
 
 
+ROWS = "scale is (m,), and (m, 1) is asked for: keepdim=True keeps the axis, so that it divides rows"
+A_PAIR = "max along an axis gives a pair, the largest values and their places: which of the two is asked for?"
+STOPS = {  # what torch says of blocks (3, 40), levels (5,) and what was made of them
+    r"return_types\.max": A_PAIR,
+    r"\(40\) must match .* \(3\)|\(3\) must match .* \(40\)": ROWS,
+    r"\(40\) must match .* \(5\)|\(5\) must match .* \(40\)": "blocks (m, n) and levels (k,) do not fit side by side: "
+    "to compare each weight with each level takes one axis more, (m, n, k)",
+}
+
+
 def _codes_and_scale(f, blocks: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
-    pair = untouched(f, (blocks, levels))
+    try:
+        pair = untouched(f, (blocks, levels))
+    except (AttributeError, RuntimeError, TypeError) as error:
+        meant = [sentence for says, sentence in STOPS.items() if re.search(says, str(error))]
+        raise (Misconception(meant[0]) if meant else error) from error
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         raise Misconception(f"expected the pair codes, scale, got {type(pair).__name__}")
     codes, scale = pair
+    if isinstance(scale, torch.return_types.max):
+        raise Misconception(A_PAIR)
     if not isinstance(codes, Tensor) or not isinstance(scale, Tensor):
         raise Misconception(f"expected two tensors, got {type(codes).__name__} and {type(scale).__name__}")
     if scale.shape == blocks.shape and codes.shape != blocks.shape:
         raise Misconception("codes and scale are exchanged: first codes, then scale")
     if scale.shape == blocks.shape[:1]:
-        raise Misconception(
-            "scale is (m,), and (m, 1) is asked for: keepdim=True keeps the axis, so that it divides rows"
-        )
+        raise Misconception(ROWS)
     shape(codes, blocks.shape, "there is one code for each weight")
     if scale.ndim:  # one scale for all is named below
         shape(scale, (len(blocks), 1), "there is one scale for each block, and a block is a row")
@@ -186,6 +206,12 @@ def _bytes(f) -> None:
     codes = torch.tensor([[3, 5, 15, 0], [0, 1, 15, 15]])
     first, second = codes[:, 0::2], codes[:, 1::2]
     result = untouched(f, (codes,))
+    if isinstance(result, Tensor) and result.shape == (1, 4):
+        raise Misconception("whole rows are paired: a pair are two codes side by side in a row, along the last axis")
+    if isinstance(result, Tensor) and result.dtype == torch.int8:
+        raise Misconception(
+            "torch.int8 counts from -128 to 127, and 15 and 0 make 240: is there a byte without a sign?"
+        )
     wrong = {
         "first and second are exchanged: the first of a pair counts sixteens": second * 16 + first,
         "the codes are added: 3 and 5 would be what 5 and 3 are. Let the first count sixteens": first + second,
@@ -226,6 +252,10 @@ def _survives(f) -> None:
         / (own * other).sqrt(),
         "this is the mean of kept / update: where update is nearly 0, noise becomes everything": (kept / update).mean(),
         "this is the sum of the products alone: divide by update · update": both,
+        "this is the mean of the products alone: compare it with what it would be if kept were the update": both
+        / update.numel(),
+        "this says how long the difference is, and noise makes it long: ask for the part along the update": 1
+        - (update - kept).norm() / update.norm(),
         "it is divided by kept · kept: the share is one of the update": both / other,
         "the energies are compared: noise has energy, too": other / own,
         "the sums are compared: positive and negative numbers take each other away": kept.sum() / update.sum(),

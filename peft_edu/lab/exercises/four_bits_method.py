@@ -49,8 +49,8 @@ def _module(cls) -> None:
     its property weight is (out, in) again, and forward takes x (..., in) to weight x + bias (..., out)"""
     if not issubclass(cls, nn.Module):
         raise Misconception("FourBit is no nn.Module: write class FourBit(nn.Module)")
-    for dtype in (torch.float64, torch.float32):
-        given, bias, x = (each.to(dtype) for each in tensors((6, 64), (6,), (2, 3, 64)))
+    for dtype in (torch.float64, torch.float32):  # a row is two blocks
+        given, bias, x = (each.to(dtype) for each in tensors((6, 128), (6,), (2, 3, 128)))
         _check(cls(given, nn.Parameter(bias, requires_grad=False)), given, bias, x)
     without = cls(given, None)
     same(without(x).double(), (x @ without.weight.T).double(), {}, "right with a bias, but not for bias None")
@@ -61,13 +61,15 @@ def _check(module: nn.Module, given: Tensor, bias: Tensor, x: Tensor) -> None:
     weight = module.weight
     x = x.clone().requires_grad_()
     h = untouched(module, (x,))
+    if h is None:
+        raise NotWritten("weight is right, and forward gives nothing back. Put your line where the ... stands")
     wrong = {
         "the bias is missing: h = W x + bias": x @ weight.T,
         "the bias is taken away: it is added": x @ weight.T - bias,
         "this is x W + bias with another order of rows: the weight is (out, in), so W x is x @ weight.T": x
         @ weight.roll(1, 0).T,
     }
-    same(None if h is None else h.double(), (x @ weight.T + bias).double(), {k: v.double() for k, v in wrong.items()})
+    same(h.double(), (x @ weight.T + bias).double(), {k: v.double() for k, v in wrong.items()})
     if not h.requires_grad:
         raise Misconception("no gradient comes through to x: is there a detach(), a .data or a no_grad in forward?")
     if any(each.shape == given.shape for each in module.parameters()):
@@ -85,20 +87,27 @@ def _check(module: nn.Module, given: Tensor, bias: Tensor, x: Tensor) -> None:
         )
 
 
+def _weight(module: nn.Module, given: Tensor) -> object:
+    known = getattr(type(module), "weight", None)
+    try:  # of the property itself: nn.Module would hide what it lacks behind "no attribute 'weight'"
+        return known.fget(module) if isinstance(known, property) else module.weight
+    except RuntimeError as error:
+        if f"invalid for input of size {given.numel() // 2}" in str(error):
+            raise Misconception("half of the weights are missing: are both codes of each byte in it?") from error
+        raise
+
+
 def _expect_weight(module: nn.Module, given: Tensor) -> None:
-    try:
-        weight = module.weight
-    except AttributeError as error:
-        raise Misconception(f"its weight cannot be read: {error}. @property stands above def weight(self)") from error
+    weight = _weight(module, given)
     if weight is None:
         raise NotWritten("weight gives nothing yet. Put your lines where the ... stands")
     if callable(weight) and not isinstance(weight, Tensor):
         raise Misconception("weight is a function: @property above it makes it something to be read")
     if not isinstance(weight, Tensor):
         raise Misconception(f"weight is a {type(weight).__name__}, but must be a tensor")
-    if weight.ndim == 2 and weight.shape[-1] == 64 and len(weight) != len(given):
+    if weight.numel() == given.numel() // 2:
         raise Misconception(f"weight is {tuple(weight.shape)}: are both codes of each byte in it?")
-    shape(weight, given.shape, "it is (out, in) again: .reshape(self.shape)")
+    shape(weight, given.shape, "a row is a block still, and (out, in) is asked for, as self.shape has it")
     if not weight.is_floating_point():
         raise Misconception("these are still codes: from_levels(codes, self.scale, NF4) makes weights of them")
     right = pack(given, double=False).unpack()
@@ -123,9 +132,9 @@ def _expect_weight(module: nn.Module, given: Tensor) -> None:
 
 
 def pack_model(model):
-    place = names(model)
+    name_of = names(model)
     for target in linear_maps(model):
-        model.set_submodule(place[target.module], FourBit(target.weight, target.module.bias))
+        model.set_submodule(name_of[target.module], FourBit(target.weight, target.module.bias))
     return model
 
 
@@ -135,7 +144,7 @@ def pack_model(model):
     hints=(
         "For each map two things are to be done: make a FourBit, and put it where target.module stood.",
         "A FourBit needs a weight and a bias: `target.weight` and `target.module.bias`, which may be None.",
-        "`model.set_submodule(a name, a module)` puts a module in a place; `place[target.module]` is the name.",
+        "`model.set_submodule(a name, a module)` puts a module in a place; `name_of[target.module]` is the name.",
     ),
 )
 def _model(f) -> None:
