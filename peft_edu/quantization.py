@@ -1,10 +1,12 @@
-"""NF4: weights in 4 bits, LoRA beside them in full precision. That is QLoRA.
+"""NF4: weights in 4 bits, LoRA beside them in 16 bits or more. That is QLoRA.
 
     W = s * level[code]        code: 4 bits a weight;  s: the largest |w| of 64 weights that lie side by side
     h = W x + (alpha / r) B A x
 
-The sixteen levels are quantiles of the normal distribution, after which trained weights are spread: each is used about
-as often as any other. The scales s are packed too ("double quantisation"): in 8 bits, with one scale for 256 of them.
+The sixteen levels are quantiles of the normal distribution, after which trained weights are spread. Of a normal
+distribution that fills the room from -1 to 1, each level would take about the same share. Weights that are divided by
+the largest of 64 lie closer to 0: of them the levels in the middle take more than those outside. The scales s are
+packed too ("double quantisation"): in 8 bits, with one scale for 256 of them.
 So a weight takes 4 + 8/64 + 32/(64 * 256) = 4.127 bits instead of 32.
 
 Dettmers et al. 2023, https://arxiv.org/abs/2305.14314, section 3.
