@@ -15,6 +15,7 @@ from peft_edu.lab.measure.rounding import Rounding, levels_of, rounded
 BINS = np.linspace(-1, 1, 121)
 STACK = {  # from the floor up
     "weights": style.FROZEN_BOX,
+    "copies": {"color": style.MUTED},
     "gradients": {"color": style.TRAINED},
     "moments": {"color": style.TRAINED_LINE},
     "activations": {"color": style.VIRTUAL},
@@ -80,20 +81,25 @@ def show_memory(needs: Mapping[str, Memory], room: float = 16) -> None:
 
 @style.styled
 def memory(needs: Mapping[str, Memory], title: str, room: float) -> Figure:
-    """A bar for each way to train, in parts, above it the fullest moment; the line is what there is."""
+    """A bar for each way to train, in parts, and a mark at the fullest moment; the line is what there is.
+
+    The parts are not all there at once, and an operation needs room of its own: the mark is beside the bar's end.
+    """
     figure, (axes,) = style.panels(title)
     for place, each in enumerate(needs.values()):
         floor = 0.0
         for name, look in STACK.items():
             part, label = getattr(each, name) / 1e9, None if place else name
-            axes.bar(place, part, bottom=floor, width=0.55, linewidth=0.6, **look, label=label)
+            axes.bar(place, part, bottom=floor, width=0.4, linewidth=0.6, **look, label=label)
             floor += part
-        box = {"facecolor": style.PAPER, "edgecolor": "none", "pad": 1}
-        plots.beside(axes, f"{each.total / 1e9:.1f} GB", (place, floor), (0, 6), ha="center", size=9.5, bbox=box)
+        peak, label = each.total / 1e9, None if place else "at once"
+        axes.hlines(peak, place - 0.25, place + 0.25, color=style.INK, linewidth=2.2, label=label)
+        away = "bottom" if peak > room else "top"  # from the line
+        plots.beside(axes, f"{peak:.1f} GB", (place + 0.25, peak), (3, 0), va=away, size=9.5)
     axes.axhline(room, color=style.INK, linestyle="--", linewidth=1.2, zorder=1)
-    plots.beside(axes, f"{room:g} GB", (1, room), (-4, 4), xycoords=("axes fraction", "data"), ha="right", size=9)
+    plots.beside(axes, f"{room:g} GB", (0, room), (4, 3), xycoords=("axes fraction", "data"), size=9)
     axes.set_xticks(range(len(needs)), needs)
-    axes.set(ylabel="GB", ylim=(0, None), xlim=(-0.6, len(needs) - 0.4))
+    axes.set(ylabel="GB", ylim=(0, None), xlim=(-0.6, len(needs) - 0.2))
     axes.margins(y=0.1)
     axes.legend(frameon=False, fontsize=8.5)
     return figure
