@@ -40,7 +40,7 @@ def _hunt(f) -> None:
         right = hunted_example(ASKED, ANSWER, END, length)
         if ids != right[0] and ids == [*ASKED[: length - len(ANSWER) - 1], *ANSWER, END]:
             raise Misconception(
-                f"at length {length} the end of the question is cut, which says that an answer begins: cut its beginning"
+                f"at length {length} the end of the question is cut, where the answer's turn begins: cut its beginning"
             )
         if (ids, labels) != right:
             raise Misconception(f"at length {length} yours gives {ids} and {labels}, but must give {right}")
