@@ -184,7 +184,7 @@ def test_weights_are_rounded_to_few_levels(open_lesson):
     for key in ("ArrowRight", "Home", "End", "ArrowLeft"):
         with card.changing("text", "figure"):
             card.move("weights that share a scale", key)
-    for box, option in (("levels", "nf2"), ("weights", "down, block 1")):
+    for box, option in (("levels", "nf2"), ("weights", "down of the first layer")):
         with card.changing("text", "figure"):
             card.choose(box, option)
     card.wait_for("nf2 in blocks of 1024, of down")
