@@ -91,12 +91,13 @@ def one(number: int) -> list[dict]:
 
 def main() -> None:
     torch.set_num_threads(1)
-    path, lines = data_path("results") / "new_facts.csv", []
+    path = data_path("results") / "new_facts.csv"
+    lines = pd.read_csv(path, comment="#").to_dict("records") if path.is_file() else []
     made = (
         f"# python -m peft_edu.lab.study.new_facts; Python {platform.python_version()}, torch {torch.__version__}, "
         f"transformers {transformers.__version__}, float32, 1 thread\n"
     )
-    for number in SEEDS:
+    for number in sorted(set(SEEDS) - {line["seed"] for line in lines}):
         lines += one(number)
         path.write_text(made + pd.DataFrame(lines).round(4).to_csv(index=False), encoding="utf-8")
 

@@ -4,6 +4,7 @@ Steps and rate are no part of a row: `sweep` tries those of its grid, and `recip
 What rows share stands once, so that a row differs from its neighbour in one thing.
 """
 
+import json
 from dataclasses import replace
 
 from peft_edu import (
@@ -177,6 +178,29 @@ RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3)
 ROWS["rates"] = {f"{name} at {rate:g}": ROWS["methods"][f"reviews {name}"] for name in METHODS for rate in RATES}
 ROWS["few"] = {
     f"{name} n={n}": replace(ROWS["methods"][f"reviews {name}"], limit=n) for name in METHODS for n in (25, 50, 100)
+}
+
+# The same methods on models that people use, with the steps that two cores allow.
+INSTRUCTION = "Read about a visit. Answer with a JSON record of name, venue, town, day and verdict (liked or disliked)."
+
+
+def asked_of_visit(row: dict) -> str:
+    return f"{INSTRUCTION}\n\n{row['source']}"
+
+
+def record_of_visit(row: dict) -> str:
+    return json.dumps(row["slots"])
+
+
+VISITS = Problem("summaries", "smollm2-135m-instruct", 2, chat=(asked_of_visit, record_of_visit), measured=16)
+REAL_REVIEWS = Problem("reviews", "minilm-l6", 16)
+ROWS["minilm"] = {row: replace(each, head_lr=HEAD / 3) for row, each in compared(REAL_REVIEWS, METHODS).items()}
+ALL_MAPS = ("query", "key", "value", "output", "gate", "up", "down")
+BEGUN = {"prefix": PrefixTuning(20, hidden=0), "prompt": PromptTuning(20)}  # from the words of the instruction
+ROWS["smollm2"] = {
+    f"visits {name}": Row(method, words=INSTRUCTION if name in BEGUN else (), problem=VISITS)
+    for name, method in (METHODS | BEGUN | {"LoRA r=1": lora(1), "LoRA all": lora(8, *ALL_MAPS)}).items()
+    if name != "BitFit"  # a Llama has no biases
 }
 
 # LoRA beside weights of 4 bits: QLoRA. The same beside the weights as they are is in `reviews` and `aspects`.

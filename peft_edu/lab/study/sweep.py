@@ -30,12 +30,14 @@ SEEDS = (0, 1, 2, 3, 4)  # the first three, but all of them for a row on which a
 TITLED = {
     "reviews": [row for row in ROWS["reviews"] if row != "from scratch"],
     "aspects": ["LoRA r=1", "LoRA r=4", "LoRA r=16", "adapter m=1", "adapter m=16"],
-    "four_bits": list(ROWS["four_bits"]),
+    **{study: list(ROWS[study]) for study in ("four_bits", "minilm", "smollm2")},
 }
-FINALISTS = {"deep": 1, "aspects": 1}  # how many of a row get the other seeds, if not 2
+FORMATS = {"minilm": "float32", "smollm2": "float32"}
+FINALISTS = {"deep": 1, "aspects": 1, "minilm": 1, "smollm2": 1}  # how many of a row get the other seeds, if not 2
 QUICK = re.compile(r"w(64|80|128)-seed\d (full|p=20|p=100)$")  # on the larger rungs these arrive within 100 steps
 FACT_RATES = dict.fromkeys(("lstm", "mlp", "in front"), (1e-3, 3e-3)) | {"none": (1e-2, 1e-1), "joint": (3e-4, 1e-3)}
 STEPS = {"pairs": 1500, "facts": 40, "owners": 300, "aspects": 600}  # of all rows of a task, if not 150
+REAL_STEPS = {"minilm": 100, "smollm2": 30}  # of all rows of a study: what two cores allow
 EACH = {  # three rates for each method, around what earlier studies chose
     "FullFineTuning": ((3e-4, 5e-4, 1e-3), ()),
     "TopBlocks": ((5e-4, 1e-3, 3e-3), ()),
@@ -97,6 +99,24 @@ GRIDS = {  # for a row, or for all rows of a method: its rates, and its steps, i
         "reviews QLoRA r=4": ((3e-3, 5e-3, 1e-2, 2e-2), (75, 150)),
         "aspects QLoRA r=4": ((3e-3,), ()),
     },
+    "minilm": {
+        "FullFineTuning": ((5e-5, 1e-4, 3e-4), ()),
+        "TopBlocks": ((3e-4, 1e-3, 3e-3), ()),
+        "BitFit": ((3e-3, 1e-2, 3e-2), ()),
+        "Adapter": ((1e-3, 3e-3, 1e-2), ()),
+        "LoRA": ((1e-3, 3e-3, 1e-2), ()),
+        "PTuningV2": ((1e-2, 3e-2, 0.1), ()),
+        "PromptTuning": ((3e-2, 0.1, 0.3), ()),
+    },
+    "smollm2": {
+        "FullFineTuning": ((3e-5, 1e-4), ()),
+        "TopBlocks": ((3e-4, 1e-3), ()),
+        "Adapter": ((1e-3, 3e-3), ()),
+        "visits LoRA": ((1e-3, 2e-3), ()),
+        "LoRA": ((2e-3,), ()),
+        "PrefixTuning": ((1e-2, 3e-2), ()),
+        "PromptTuning": ((3e-2, 0.1), ()),
+    },
     "rates": {row: ((float(row.rpartition(" at ")[2]),), ()) for row in ROWS["rates"]},
     "few": EACH,
     "facts": {row: (FACT_RATES[row.partition(" ")[2].removesuffix(", n=5")], (20, 40)) for row in ROWS["facts"]},
@@ -110,7 +130,7 @@ def candidates(study: str) -> list[Point]:
     found = []
     for name, row in ROWS[study].items():
         rates, steps = grids.get(name) or grids[type(row.method).__name__]
-        steps = steps or (STEPS.get(problem_of(study, row).task, 150),)
+        steps = steps or (REAL_STEPS.get(study) or STEPS.get(problem_of(study, row).task, 150),)
         found += [(name, SEEDS[0], *chosen) for chosen in product(rates, steps)]
     return found
 
@@ -149,7 +169,7 @@ def one(study: str, row: str, seed: int, lr: float, steps: int) -> list[dict]:
 
 def measured(run: Run, split: str) -> dict[str, float]:
     """`value` is the task's metric. Where facts become a text, also its exact matches, and how many names are right."""
-    found = run.data.evaluate(run.model, run.tokenizer, split)
+    found = run.evaluate(split)
     numbers = {"value": found[run.data.metric]}
     if run.data.metric == "slots":
         numbers |= {"exact": found["exact"], "name": found["by slot"]["name"]}
@@ -180,7 +200,7 @@ def write(path: Path, study: str, lines: list[dict]) -> None:
     """The whole file, sorted, behind a line that says how it was made."""
     made = (
         f"# python -m peft_edu.lab.study.sweep {study}; Python {platform.python_version()}, torch {torch.__version__}, "
-        f"transformers {transformers.__version__}, float64, 1 thread\n"
+        f"transformers {transformers.__version__}, {FORMATS.get(study, 'float64')}, 1 thread\n"
     )
     rows = list(ROWS[study])
     table = pd.DataFrame(lines).sort_values(
