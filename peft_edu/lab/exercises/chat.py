@@ -42,12 +42,15 @@ def _labels(f) -> None:
     ids, labels = (list(each) for each in result)
     _ids_right(ids, [*asked, *answer, end], answer)
     if len(labels) != len(ids):
-        raise Misconception(f"{len(ids)} ids and {len(labels)} labels: each token has one, be it -100")
+        end_missing = ". The end has one, too" if labels == [IGNORE] * 3 + answer else ""
+        raise Misconception(f"{len(ids)} ids and {len(labels)} labels: each token has one, be it -100{end_missing}")
     wrong = {
         tuple(ids): "the question is learned as well: the model would spend its steps on learning to ask",
         (*[IGNORE] * 3, *answer, IGNORE): "the end is not learned: such a model never stops",
         (*[IGNORE] * 2, *answer, end, IGNORE): "the labels are shifted by one: the model does that for itself, so a "
         "label stands at its own token",
+        (*asked[1:], *answer, end, IGNORE): "the labels are shifted by one, and the question is learned, too: a label "
+        "stands at its own token, and the model shifts by itself",
         (0, 0, 0, *answer, end): "0 is a token like any other: what is not to be learned has the label -100",
         (*asked, IGNORE, IGNORE, IGNORE): "the question is learned, and the answer is not: it is the other way round",
     }
@@ -91,6 +94,8 @@ def _few_shot(f) -> None:
         raise Misconception(NOTHING)
     if (first, second, asked) != (row(1), row(2), row(3)):
         raise Misconception("a row was changed in place (by += or extend): make a new list")
+    if isinstance(result, list) and result and all(isinstance(each, list) for each in result):
+        raise Misconception("these are lists in a list: put all messages into one list, as + does with two")
     if not isinstance(result, list) or not all(isinstance(each, dict) and "content" in each for each in result):
         raise Misconception(f"expected a list of messages, got {result!r:.100}: take what stands under 'messages'")
     said = [each["content"] for each in result]
@@ -151,7 +156,11 @@ def _f1(f) -> None:
     if abs(result - 0.4) > 1e-9:
         near = next((told for value, told in wrong.items() if abs(result - value) < 1e-9), None)
         raise Misconception(near or f"2 hits of 6 given and 4 wanted fields make 2 * 2 / (6 + 4) = 0.4, not {result:g}")
-    if f(dict(right), dict(right)) != 1 or f({"a": "b"}, dict(right)) != 0:
+    try:
+        ends = f(dict(right), dict(right)), f({"a": "b"}, dict(right))
+    except ZeroDivisionError as error:
+        raise Misconception("two records without a common field have F1 0: here it divides by zero") from error
+    if ends != (1, 0):
         raise Misconception("two equal records have 1, and two without a common field 0")
     if f({"name": "Friday"}, dict(right)) != 0:
         raise Misconception("Friday is right for the day, and stands under name: a hit agrees in both, name and value")

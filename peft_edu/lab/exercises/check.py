@@ -145,7 +145,7 @@ def hint(name: str) -> None:
         print(indent(known.solution.rstrip(), "    "))
         return
     then = f"{left - 1} more, then the solution" if left > 1 else "the next one is the solution"
-    print(f"Hint {given + 1} of {len(known.hints)}: {known.hints[given]} ({then})")
+    print(fill(f"Hint {given + 1} of {len(known.hints)}: {known.hints[given]} ({then})", 100, break_on_hyphens=False))
 
 
 def _known(name: str) -> Exercise:

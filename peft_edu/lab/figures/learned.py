@@ -10,7 +10,7 @@ from peft_edu.lab.tasks.chat import IGNORE
 
 
 def show_learned(ids: Sequence[int], labels: Sequence[int], tokenizer: PreTrainedTokenizerBase, title: str) -> None:
-    """A box a token: hatched where it is a label, grey where the label is -100. A dot is a space, an arrow a new
+    """A box a token: orange where it is a label, grey where the label is -100. A dot is a space, an arrow a new
     line."""
     if len(ids) != len(labels):
         raise ValueError(f"{len(ids)} ids and {len(labels)} labels: each token needs a label, or -100")

@@ -43,11 +43,13 @@ def sweep(
     bands: Mapping[str, Seeds] = {},
     paper: Mapping[str, Mapping[object, float]] = {},
     mark: object = None,
+    legend: str = "best",
 ) -> Figure:
     """A setting against a score: the mean as a line, each seed as a dot behind it. The series may differ in settings.
 
     `bands` are references that have no such setting (full fine-tuning), from their lowest to their highest seed.
-    `paper` is the paper's own sweep, on its own scale in a panel beside ours. `mark` rings one setting.
+    `paper` is the paper's own sweep, on its own scale in a panel beside ours. `mark` rings one setting, `legend`
+    is where the names stand.
     """
     figure, (ours, *theirs) = style.panels(title, *([2, [1.9, 1]] if paper else [1]))
     places, ends = _places(series), []
@@ -68,7 +70,7 @@ def sweep(
     if len(series) > 4:
         _label_ends(ours, ends)
     elif len(series) > 1:
-        ours.legend(frameon=False, fontsize=8.5)
+        ours.legend(frameon=False, fontsize=8.5, loc=legend)
     for axes in theirs:
         places = _places(paper)
         for i, values in enumerate(paper.values()):

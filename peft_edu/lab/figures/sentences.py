@@ -14,7 +14,7 @@ BOXES = {  # what a word is: face, edge, letters, hatch
     "pseudo": (style.VIRTUAL, style.VIRTUAL, style.PAPER, ""),
     "gap": (style.FROZEN, style.FROZEN_LINE, style.INK, ""),
     "asked": (style.FROZEN, style.FROZEN_LINE, style.INK, ""),
-    "learned": (style.PAPER, style.TRAINED, style.INK, "////"),
+    "learned": (style.TRAINED, style.TRAINED, style.INK, ""),
     "PRAISED": (style.PAPER, style.VIRTUAL, style.INK, ""),
     "CRITICISED": (style.PAPER, style.TRAINED, style.INK, "////"),
     "FIRST": (style.PAPER, style.HEAD, style.INK, ""),

@@ -36,11 +36,18 @@ class BeforeAfterCard(Card):
             raise ValueError(f"nothing is attached to this {type(model).__name__}: there is no before and after")
         needs_function("asked", asked, "asked(text) gives the question")
         self.model, self.tokenizer, self.asked, self.tokens = model, tokenizer, asked, tokens
-        look = {"continuous_update": False, "layout": widgets.Layout(width="740px", height="70px")}
+        size = widgets.Layout(width="100%", max_width="740px", height="70px")
+        look = {"continuous_update": False, "layout": size}
         super().__init__("Ask both", {"text": widgets.Textarea(text, description="your text", **look)})
 
     def state(self) -> str:
         return self.controls["text"].value.strip()
+
+    def update(self, change=None) -> None:
+        """The old answers go at once: two new ones take a while."""
+        if self.state() not in self._measured:
+            self.result.value, self.image.value = "Both are writing ...", self.frame().value
+        super().update(change)
 
     def measure(self, text: str) -> dict[str, str]:
         if not text:
@@ -52,7 +59,7 @@ class BeforeAfterCard(Card):
 
     def words(self, answers: dict[str, str]) -> str:
         same = "word for word the same" if len(set(answers.values())) == 1 else "not the same"
-        return f"One base model answers twice, {same}."
+        return f"The two answers are {same}."
 
     def alt(self, answers: dict[str, str]) -> str:
         return "; ".join(f"{name}: {text}" for name, text in answers.items())

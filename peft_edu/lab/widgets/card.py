@@ -19,7 +19,7 @@ from peft_edu.lab.widgets.guess import Guess
 from peft_edu.lab.widgets.training import OnStep, TrainButton
 from peft_edu.lab.widgets.views import BLOCK, FIGURE, LOSS, Views
 
-WIDTH = "790px"  # of every card: a figure and its frame
+WIDTH = "794px"  # of every card: a figure and its frame
 
 
 class Card:

@@ -7,12 +7,12 @@ HINTS["Untrained, with the instruction alone: how many of ten records come out a
     "right": "The form is nearly there. The content is not.",
 }
 HINTS["And with three examples in front of the question?"] = {
-    "too high": "It copies the form at once. Which name is the visitor's is still hard.",
-    "too low": "Three examples show the field names, the order and the two verdicts.",
+    "too high": "It copies the form at once. Which name is the visitor's, and which verdict is meant, is still hard.",
+    "right": "The form is there at once. Which name is the visitor's, and which verdict is meant, is still hard.",
 }
 HINTS["After 30 steps, 60 conversations: how many of ten are all right?"] = {
     "0 to 3": "It trains a third of a per cent. But it is a model that knows English already.",
-    "4 to 6": "That is what the three examples in front reached, or a little more.",
+    "4 to 6": "That is more than three examples in front reached, and less than it can learn.",
 }
 HINTS["Of twelve questions that it answered before: how many now?"] = {
     "0 to 4": "It learned to answer one kind of question. What is asked in other words is hardly touched.",
