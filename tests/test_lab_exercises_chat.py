@@ -69,6 +69,11 @@ WRONG_LABELS = {
     "Which tokens is the model to write itself": lambda asked, answer, end: (asked + answer + [end], [-100] * 6),
     "expected the pair": lambda asked, answer, end: asked + answer + [end],
     "expected two plain lists": lambda asked, answer, end: (3, 4),
+    "shifted by one, and the question is learned": lambda asked, answer, end: (
+        asked + answer + [end],
+        asked[1:] + answer + [end, -100],
+    ),
+    "The end has one, too": lambda asked, answer, end: (asked + answer + [end], [-100] * len(asked) + answer),
     "end is one id, and no list": lambda asked, answer, end: (asked + answer + end, asked),
     "is there a return": lambda asked, answer, end: print(end="") or None,
 }
@@ -107,6 +112,7 @@ WRONG_FEW = {
     ],
     "the row's own answer is missing": lambda examples, row: looped(examples, row)[:-1],
     "keep their order": lambda examples, row: looped(examples[::-1], row),
+    "these are lists in a list": lambda examples, row: [each["messages"] for each in [*examples, row]],
     "expected a list of messages": lambda examples, row: [*examples, row],
     "yours makes": lambda examples, row: looped(examples, row) * 2,
     "is there a return": lambda examples, row: print(end="") or None,
@@ -133,6 +139,9 @@ WRONG_F1 = {
     "yours finds none": lambda given, right: float(given == right),
     "2 * 2 / (6 + 4) = 0.4": lambda given, right: 17.0,
     "two equal records have 1": lambda given, right: 0.4,
+    "here it divides by zero": lambda given, right: (
+        lambda hits: 2 * (hits / len(given)) * (hits / len(right)) / (hits / len(given) + hits / len(right))
+    )(hits(given, right)),
     "can be put in no set": lambda given, right: (
         2 * len(set(given.items()) & set(right.items())) / (len(given) + len(right))
     ),

@@ -107,6 +107,7 @@ FLOORED = lambda relative, levels: (relative[..., None] >= levels).sum(-1) - 1  
         ("four_bits.bytes", lambda codes: (codes[..., 1::2] * 16 + codes[..., ::2]).to(torch.uint8), "exchanged"),
         ("four_bits.bytes", lambda codes: codes[..., ::2] * 16 + codes[..., 1::2], "each takes 8 bytes"),
         ("four_bits.bytes", lambda codes: (codes[..., ::2] * 10 + codes[..., 1::2]).to(torch.uint8), "counts tens"),
+        ("four_bits.bytes", lambda codes: codes[..., ::2] << 4 + codes[..., 1::2], "binds before <<"),
         ("four_bits.bytes", lambda codes: (codes[::2] * 16 + codes[1::2]).to(torch.uint8), "whole rows are paired"),
         ("four_bits.bytes", lambda codes: (codes[..., ::2] * 16 + codes[..., 1::2]).to(torch.int8), "from -128 to 127"),
         ("four_bits.survives", lambda update, kept: (kept * update).mean(), "the mean of the products alone"),

@@ -217,6 +217,7 @@ def _bytes(f) -> None:
         "the codes are added: 3 and 5 would be what 5 and 3 are. Let the first count sixteens": first + second,
         "the first counts tens: a half of a byte counts to 15, so the next one counts sixteens": first * 10 + second,
         "a row's halves are paired: a pair are two codes side by side": codes[:, :2] * 16 + codes[:, 2:],
+        "+ binds before <<: put (first << 4) in brackets, or write first * 16": first << (4 + second),
         "the first counts 15: codes go from 0 to 15, which are sixteen": first * 15 + second,
     }
     same(result, (first * 16 + second).double(), {message: value.double() for message, value in wrong.items()})

@@ -33,7 +33,9 @@ class LevelsCard(Card):
         controls = {
             "weights": widgets.Dropdown(options=list(weights), description="weights"),
             "levels": widgets.Dropdown(options=KINDS, description="levels", layout=widgets.Layout(width="150px")),
-            "block": widgets.SelectionSlider(options=BLOCKS, value=64, description="weights that share a scale"),
+            "block": widgets.SelectionSlider(
+                options=BLOCKS, value=64, description="weights that share a scale", layout=widgets.Layout(width="420px")
+            ),
         }
         super().__init__("Few levels for many weights", controls)
 
