@@ -5,6 +5,7 @@ import torch
 from ipywidgets import Textarea
 
 from peft_edu import LoRA
+from peft_edu.anatomy import blocks, linear_maps
 from peft_edu.lab import (
     BeforeAfterCard,
     backbone,
@@ -37,8 +38,9 @@ def nothing_installed(monkeypatch, tmp_path):
 def test_without_the_real_model_a_bundled_one_stands_in_and_one_line_says_so(nothing_installed, capsys):
     model, tokenizer = real_backbone("smollm2-135m-instruct")
     said = capsys.readouterr().err.strip().splitlines()
-    assert len(said) == 1 and "`make real`" in said[0] and "tiny-gpt2" in said[0]
-    assert model.config.model_type == "gpt2" and model.dtype == torch.float32
+    assert len(said) == 1 and "`make real`" in said[0] and "an untrained Llama" in said[0]
+    assert model.config.model_type == "llama" and model.dtype == torch.float32
+    assert len({target.module for target in linear_maps(model, ("query", "value"))}) == 2 * len(blocks(model))
     assert isinstance(reply(model, tokenizer, "Hello", tokens=3), str)
     encoder, _ = real_backbone("minilm-l6", head="classify", labels=["bad", "good"])
     assert encoder.config.num_labels == 2
