@@ -75,3 +75,20 @@ def test_each_stub_is_empty_and_its_check_stands_in_the_same_cell(name):
             if not exercise.endswith(".hunt"):
                 place = re.search(r"^ +\.\.\.( |$)", cell.source, re.MULTILINE)
                 assert place, f"{exercise} has no place for the learner's lines"
+
+
+NOT_INSTALLED = """from peft_edu.lab.models import real
+real.installed = lambda name: None"""
+
+
+@pytest.mark.thorough
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", ["09_a_real_language_model", "10_four_bits"])
+def test_a_lesson_goes_on_without_the_real_models(name, tmp_path, monkeypatch):
+    """From top to bottom, with what stands in for them; one line says how to get them."""
+    monkeypatch.setenv("PEFT_EDU_WORK", str(tmp_path))
+    notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(NOT_INSTALLED))
+    NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(NOTEBOOKS)}}).execute()
+    said = [output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert any("`make real` in the repository gets it" in text for text in said)
