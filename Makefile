@@ -9,7 +9,7 @@ $(error PYTHON is empty: leave it out, or give the path of a Python in which the
 endif
 PINS := pyproject.toml constraints.txt tools/install.sh
 
-.PHONY: help lab real test lint notebooks data pretrain study clean
+.PHONY: help lab real test lint notebooks data pretrain study release grade clean
 
 help:
 	@echo "make lab        open your copies of the lessons in JupyterLab (the first time installs about 2 GB into .venv)"
@@ -17,6 +17,8 @@ help:
 	@echo "make real       get the real models (180 MB, once; make lab and make test try it too)"
 	@echo "make test       check: style, unit tests, the core of every lesson, the browser (ALL=1: everything, as CI does)"
 	@echo "make lint       style alone"
+	@echo "make release    students' copies of the exercises, as a zip (notebooks/exercises/README.md)"
+	@echo "make grade SUBMISSIONS=FOLDER EXERCISE=07_lora   grade what they hand in"
 	@echo "make clean      remove .venv and everything else that was made here, not your workbook"
 	@echo "make notebooks  run all lessons and save them with their outputs"
 	@echo "make data       make the corpus and the tasks again, byte for byte"
@@ -44,6 +46,15 @@ lint: .venv/.test
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 
+.venv/.classroom: .venv/.lab
+	@sh tools/install.sh ".[classroom]" $@
+
+release: .venv/.classroom
+	@$(PYTHON) -m peft_edu.classroom release $(EXERCISE)
+
+grade: .venv/.classroom
+	@$(PYTHON) -m peft_edu.classroom grade $(if $(SAME_NUMBERS),--same-numbers) "$(SUBMISSIONS)" "$(EXERCISE)"
+
 clean:
 	rm -rf .venv build dist .pytest_cache .ruff_cache peft_edu.egg-info
 	find peft_edu data tests tools benchmarks notebooks -name __pycache__ -prune -exec rm -rf {} +
@@ -56,3 +67,4 @@ data pretrain: .venv/.lab
 
 study: .venv/.lab
 	$(PYTHON) -m peft_edu.lab.study.sweep
+	$(PYTHON) -m peft_edu.lab.study.new_facts

@@ -42,7 +42,8 @@ def test_everything_that_is_imported_is_declared():
     found = {alias.name.partition(".")[0] for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     found |= {node.module.partition(".")[0] for node in nodes if isinstance(node, ast.ImportFrom) and not node.level}
     packages = found - set(sys.stdlib_module_names) - {"peft_edu", "data"}
-    declared = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
+    lists = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["classroom"]
+    declared = {canonicalize_name(Requirement(line).name) for line in lists}
     assert {canonicalize_name(distributions.get(name, name)) for name in packages} <= declared
 
 

@@ -50,7 +50,15 @@ def test_a_room_of_the_lab_imports_only_rooms_below_it(name):
             assert ROOMS.index(room(other)) <= ROOMS.index(room(name)), f"{name} imports {other}"
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if not name.startswith("peft_edu.lab")])
+@pytest.mark.parametrize("name", [name for name in FILES if not name.startswith("peft_edu.classroom")])
+def test_the_classroom_stands_on_everything_and_nothing_on_it(name):
+    assert not [other for other in imported(name, top_only=False) if other.startswith("peft_edu.classroom")]
+
+
+ABOVE = ("peft_edu.lab", "peft_edu.classroom")
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if not name.startswith(ABOVE)])
 def test_the_methods_stand_without_the_lab(name):
     assert not [other for other in imported(name) if other.startswith("peft_edu.lab")]
     if name.count(".") == 1 and name not in ("peft_edu.train", "peft_edu.storage"):  # the methods and their ground

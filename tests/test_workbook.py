@@ -50,6 +50,12 @@ def mine(tmp_path, lessons, request):
     return place
 
 
+def test_a_teachers_solutions_are_not_handed_out(lessons, tmp_path):
+    write_lesson(lessons / "exercises" / "07.ipynb", "### BEGIN SOLUTION")
+    hands.hand_out(lessons, tmp_path / "workbook")
+    assert not (tmp_path / "workbook" / "exercises").exists() and (tmp_path / "workbook" / "07.ipynb").is_file()
+
+
 def test_a_copy_has_no_outputs_and_the_same_cells(lessons, mine):
     copy = nbformat.read(mine / "07.ipynb", 4)
     assert "the answer" not in (mine / "07.ipynb").read_text() and "widgets" not in copy.metadata

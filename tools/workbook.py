@@ -16,6 +16,7 @@ from datetime import date
 import nbformat
 
 NOTE = ".workbook.json"
+NOT_HANDED_OUT = "exercises"  # the teacher's sources, with their solutions
 PROGRESS = "progress.jsonl"  # which peft_edu.lab.workbook writes
 
 
@@ -26,8 +27,8 @@ def hand_out(lessons, workbook):
     noted, told = read_note(workbook), []
     for lesson in sorted(path for path in lessons.rglob("*") if path.is_file()):
         name = lesson.relative_to(lessons).as_posix()
-        if any(part.startswith((".", "__")) for part in name.split("/")):
-            continue  # Jupyter's and Python's own
+        if name.startswith(f"{NOT_HANDED_OUT}/") or any(part.startswith((".", "__")) for part in name.split("/")):
+            continue  # or Jupyter's and Python's own
         try:
             content = clean(lesson)
         except Exception as error:

@@ -1,0 +1,104 @@
+"""What an exercise notebook calls: `student` once, then for each task `ask`, `check` at any time, `graded`."""
+
+import html
+import os
+from textwrap import fill
+from types import SimpleNamespace
+
+from IPython.display import display
+
+from peft_edu.classroom import tasks  # noqa: F401
+from peft_edu.classroom.numbers import EVERYBODY, canonical
+from peft_edu.classroom.task import Mark, Task, known_task
+from peft_edu.lab.workbook import keep
+
+GRADED_AS = "PEFT_EDU_STUDENT"  # set where submissions are graded: this name holds, whatever the notebook says
+_typed = EVERYBODY
+_hints_given: dict[str, int] = {}
+
+
+def student(name: str, own_numbers: bool = True) -> None:
+    """Say who is at work. From the name follow the numbers of all tasks, unless `own_numbers` is switched off."""
+    global _typed
+    _typed = name if own_numbers and canonical(name) else EVERYBODY
+    if own_numbers and _typed == EVERYBODY:
+        print("Write your name above, between the quotes, and run both cells again. Until then nothing is yours.")
+    else:
+        print(f"The numbers below are those of: {_student()}")
+
+
+def _student() -> str:
+    return os.environ.get(GRADED_AS) or _typed
+
+
+class NoPoint(AssertionError):
+    """What a graded cell raises: its sentence alone is shown, without the way to it."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]
+
+
+def ask(name: str) -> SimpleNamespace:
+    """Show your own numbers for a task, and give them: n1.rank, n1.width, ..."""
+    task = known_task(name)
+    numbers = task.numbers_of(_student())
+    display({"text/html": _card(task, vars(numbers)), "text/plain": f"Your numbers for {name}"}, raw=True)
+    if task.show:
+        task.show(numbers)
+    return numbers
+
+
+def _card(task: Task, numbers: dict) -> str:
+    shown = numbers if task.shown is None else task.shown
+    about = f"{'★' * task.stars} {_points(task.points)}, about {task.minutes} minutes"
+    lines = [f"<p>{about}{f'. Your numbers, <b>{html.escape(_student())}</b>:' if shown else ''}</p>"]
+    for name in shown:
+        text = html.escape(str(numbers[name]))
+        code = f'<pre style="white-space:pre;overflow-x:auto">{text}</pre>'
+        lines.append(code if "\n" in text else f"<code>{name}</code> = <b>{text}</b><br>")
+    return "".join(lines)
+
+
+def _points(n: int) -> str:
+    return "1 point" if n == 1 else f"{n} points"
+
+
+def check(name: str, answer: object) -> None:
+    """What your answer gets so far, and why. It costs nothing, and may be asked as often as you like."""
+    marks = known_task(name).marks(answer, _student())
+    print(told(marks))
+    keep("task", name, points=sum(mark.points for mark in marks), of=sum(mark.worth for mark in marks))
+
+
+def graded(name: str, answer: object) -> int:
+    """The points, as nbgrader reads them from a cell. No point at all is an error, since a cell that gives nothing
+    would count as all of them."""
+    marks = known_task(name).marks(answer, _student())
+    reached = sum(mark.points for mark in marks)
+    if not reached:
+        raise NoPoint(told(marks))
+    print(told(marks))
+    return reached
+
+
+def hint(name: str) -> None:
+    """The next of three hints, then what to do about errors that people get here."""
+    task, given = known_task(name), _hints_given.get(name, 0)
+    _hints_given[name] = given + 1
+    if given < len(task.hints):
+        print(f"Hint {given + 1} of {len(task.hints)}: {task.hints[given]}")
+        return
+    print("There is no further hint. If you see this error:" if task.errors else "There is no further hint.")
+    for error, remedy in task.errors.items():
+        print(fill(f"{error}: {remedy}", 100, initial_indent="  ", subsequent_indent="    "))
+
+
+def told(marks: list[Mark]) -> str:
+    """The points, and a sentence for each part that has not all of them; parts that fail alike say it once."""
+    reached, worth = sum(mark.points for mark in marks), sum(mark.worth for mark in marks)
+    missing: dict[str, int] = {}
+    for mark in marks:
+        if mark.why:
+            missing[mark.why] = missing.get(mark.why, 0) + mark.worth
+    lines = [f"{reached} of {worth} points."] + [f"{why} ({_points(points)})" for why, points in missing.items()]
+    return "\n".join(fill(line, 100, break_on_hyphens=False) for line in lines)
