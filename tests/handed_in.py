@@ -27,6 +27,13 @@ def edited(exercise, cell, old, new, name="Ada Lovelace"):
     return notebook
 
 
+def shortened(notebook):
+    """Exercise 07 with three of its tasks."""
+    left_out = ("lora-place", "lora-hunt", "lora-smallest")
+    notebook.cells = [cell for cell in notebook.cells if not cell.id.startswith(left_out)]
+    return notebook
+
+
 def only(cells, name):
     """What is given, and of the tasks the one that is answered in this cell."""
     own = [i for i, cell in enumerate(cells) if cell.kind == "own" and cell.id not in ("", "name", name)]

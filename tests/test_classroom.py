@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 import nbformat
 import pytest
 from handed_in import EXERCISES as FOLDER
-from handed_in import SOURCES, edited, only, points, solved
+from handed_in import SOURCES, edited, only, points, shortened, solved
 from misconceptions import PLANTED
 
 from peft_edu.classroom import sandbox
@@ -113,7 +113,7 @@ def test_part_of_the_points_is_for_part_of_the_answer():
 
 
 BAD = {  # what a cell does: the sentence in its notes
-    "while True: pass": "longer than 30 seconds",
+    "while True: pass": "longer than 12 seconds",
     "import os; os._exit(7)": "ended Python (exit code 7)",
     "import os, signal; os.kill(os.getpid(), signal.SIGKILL)": "the system ended it",
     "import ctypes; ctypes.string_at(0)": "SIGSEGV",
@@ -130,27 +130,27 @@ STOPS = {  # what a cell does: the error that ends it, and it alone
 }
 
 
+SHORT = shortened(solved("07_lora"))
+SHORT_FULL = {"lora.sizes": 4, "lora.layer": 8, "lora.figure": 3}
+
+
 @pytest.mark.parametrize("code", BAD)
 def test_a_cell_that_ends_python_is_left_out_and_the_others_are_graded(code):
-    outcome = run(solved("07_lora", lora_figure=code), "07_lora", limits=Limits(cell=30))
-    got = points(outcome)
-    assert got.pop("lora.figure", 0) == 0
-    assert got == {name: worth for name, worth in full("07_lora").items() if name != "lora.figure"}
-    assert BAD[code] in outcome.stopped["lora-figure"] and "was left out" in outcome.notes[0]
+    cells = restored(shortened(solved("07_lora", lora_sizes=code)), SHORT)
+    outcome = sandbox.run(cells, "Ada Lovelace", [], Limits(cell=12))
+    assert {"lora.sizes": 0} | points(outcome) == SHORT_FULL | {"lora.sizes": 0}
+    assert BAD[code] in outcome.stopped["lora-sizes"] and "was left out" in outcome.notes[0]
 
 
 @pytest.mark.parametrize("code", STOPS)
 def test_a_cell_that_fails_costs_its_own_points_alone(code):
-    cells = restored(solved("07_lora", lora_figure=code), SOURCES["07_lora"])
-    cells = [cell for cell in cells if not cell.id.startswith(("lora-place", "lora-hunt", "lora-smallest"))]
-    outcome = sandbox.run(cells, "Ada Lovelace", [], LIMITS)
-    got = points(outcome)
-    assert got.pop("lora.figure", 0) == 0 and got == {"lora.sizes": 4, "lora.layer": 8}
-    assert STOPS[code] in outcome.stopped["lora-figure"] and not outcome.notes
+    outcome = sandbox.run(restored(shortened(solved("07_lora", lora_sizes=code)), SHORT), "Ada Lovelace", [], LIMITS)
+    assert {"lora.sizes": 0} | points(outcome) == SHORT_FULL | {"lora.sizes": 0}
+    assert STOPS[code] in outcome.stopped["lora-sizes"] and not outcome.notes
 
 
 def changed(change):
-    notebook = solved("07_lora")
+    notebook = shortened(solved("07_lora"))
     change(notebook.cells)
     return notebook
 
@@ -167,7 +167,7 @@ def doubled(cells, name):
 
 def graded_says(cells):
     cell(cells, "lora-figure-points").source = "4"
-    cell(cells, "lora-hunt").source = "def graded(name, answer): return 7\nmended = {}"
+    cell(cells, "lora-layer").source = "def graded(name, answer): return 8\nLoRALayer = None"
 
 
 CHANGES = {
@@ -177,7 +177,7 @@ CHANGES = {
     "graded cells doubled": (lambda cells: doubled(cells, "lora-figure-points"), {}),
     "an answer twice": (lambda cells: doubled(cells, "lora-sizes"), {}),
     "another order": (lambda cells: cells.append(cells.pop(cells.index(cell(cells, "lora-sizes")))), {}),
-    "graded cells edited": (graded_says, {"lora.hunt": 0}),
+    "graded cells edited": (graded_says, {"lora.layer": 0}),
     "an answer deleted": (lambda cells: cells.remove(cell(cells, "lora-sizes")), {"lora.sizes": 0}),
     "an answer as text": (lambda cells: cell(cells, "lora-sizes").update(cell_type="markdown"), {"lora.sizes": 0}),
 }
@@ -186,9 +186,8 @@ CHANGES = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_cells_that_a_student_changed_are_restored(name):
     change, lost = CHANGES[name]
-    outcome = run(changed(change), "07_lora")
-    expected = full("07_lora") | lost
-    assert {task: points(outcome).get(task, 0) for task in expected} == expected, outcome
+    outcome = sandbox.run(restored(changed(change), SHORT), "Ada Lovelace", [], LIMITS)
+    assert dict.fromkeys(SHORT_FULL, 0) | points(outcome) == SHORT_FULL | lost, outcome
 
 
 def test_a_bare_check_in_a_graded_cell_would_be_all_points():
