@@ -1,7 +1,9 @@
 """Exercises: numbers of one's own, marks with their reasons, and grading that survives what students do."""
 
 import json
+import os
 import re
+import sys
 import zipfile
 from pathlib import PurePosixPath
 
@@ -377,6 +379,8 @@ def test_nbgrader_itself_gives_the_same_points(tmp_path, monkeypatch):
     hand_in(tmp_path / "source" / "07_lora", "07_lora.ipynb", SOURCES["07_lora"])
     for student, notebook in handed_in.items():
         hand_in(tmp_path / "submitted" / student / "07_lora", "07_lora.ipynb", notebook)
+    programs = os.path.dirname(sys.executable)  # nbgrader calls one that is installed beside it
+    monkeypatch.setenv("PATH", programs + os.pathsep + os.environ["PATH"])
     config = Config()
     config.CourseDirectory.root = str(tmp_path)
     config.ClearSolutions.code_stub = STUB
