@@ -104,6 +104,11 @@ def test_a_copied_answer_is_told_to_be_somebody_elses():
     assert COPIED not in str(alone.marks["lora.sizes"]) and points(alone)["lora.sizes"] == 0
 
 
+def test_a_notebook_whose_time_is_over_is_told_and_ends_nobody_elses():
+    outcome = run(SHORT, "07_lora", limits=Limits(whole=0))
+    assert not outcome.marks and "before a cell was run" in outcome.notes[0]
+
+
 def test_part_of_the_points_is_for_part_of_the_answer():
     outcome = run(solved("07_lora", lora_layer="1 / 0", lora_hunt="raise SystemExit"), "07_lora")
     assert points(outcome) == {
@@ -283,6 +288,7 @@ def test_a_class_is_graded_in_one_run_and_a_second_run_grades_what_is_new(tmp_pa
     hand_in(folder, "Bo/07_lora.ipynb", solved("07_lora", "Anna Li"))
     hand_in(folder, "07_lora.ipynb", solved("07_lora", "Dee"))
     hand_in(folder, "nick.ipynb", solved("07_lora", "Nicholas"))
+    (folder / "broken.zip").write_bytes(b"PK\x03\x04 and then nothing")
     kernel = solved("07_lora", "R fan")
     kernel.metadata.kernelspec = {"name": "ir", "display_name": "R", "language": "R"}
     hand_in(folder, "R fan.ipynb", kernel)
@@ -298,13 +304,13 @@ def test_a_class_is_graded_in_one_run_and_a_second_run_grades_what_is_new(tmp_pa
     all_points = [str(n) for n in full("07_lora").values()]
     assert marks["Anna Li"][:6] == marks["R fan"][:6] == marks["Dee"][:6] == marks["nick"][:6] == all_points
     assert marks["Çağ Yı"][:6] == [*all_points[:4], "0", all_points[5]]
-    assert marks["stub"] == marks["'=cmd"] == marks["other"] == ["0"] * 7
+    assert marks["stub"] == marks["'=cmd"] == marks["other"] == marks["broken"] == ["0"] * 7
     text = "\n".join(table)
     assert "no notebook that can be read" in text and "the notebook of another lesson" in text
     assert "stands the name 'Anna Li', and it was handed in by 'Bo': Bo's numbers were taken" in text
     assert "handed in by 'nick': Nicholas's numbers were taken" in text
     page = (to / "class.html").read_text(encoding="utf-8")
-    assert "word for word" in page and "<td>Bo<td>Hunt<td>4" in page and "How many?" in page and "9 students" in page
+    assert "word for word" in page and "<td>Bo<td>Hunt<td>4" in page and "How many?" in page and "10 students" in page
     feedback = (to / "feedback" / "Çağ Yı.html").read_text(encoding="utf-8")
     assert "Hunt: 0 of 7" in feedback and "All right." in feedback
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before

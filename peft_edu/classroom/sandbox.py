@@ -61,6 +61,9 @@ def run(cells: list[Cell], student: str, classmates: list[str], limits: Limits =
     outcome, given_up, deadline = Outcome(), set(), time.monotonic() + limits.whole
     while ended := _attempt(cells, given_up, (student, classmates, limits), deadline, outcome):
         place, why = ended
+        if place is None:  # no cell had begun
+            outcome.notes.append(f"It was stopped before a cell was run: {why}.")
+            break
         given_up.add(place)
         name = cells[place].id
         outcome.stopped[name] = why
@@ -71,7 +74,7 @@ def run(cells: list[Cell], student: str, classmates: list[str], limits: Limits =
     return outcome
 
 
-def _attempt(cells, given_up, about, deadline, outcome) -> tuple[int, str] | None:
+def _attempt(cells, given_up, about, deadline, outcome) -> tuple[int | None, str] | None:
     """One process. Returns the cell that ended it, and why; None when all cells were run."""
     ours, theirs = PROCESSES.Pipe()
     todo = [(place, cell) for place, cell in enumerate(cells) if place not in given_up]

@@ -4,6 +4,7 @@ import ast
 import io
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,7 +25,7 @@ NBGRADER = re.compile(r"(?P<name>[^+]+)\+[^+]+\+\d{4}-\d\d-\d\d .*")
 
 @dataclass
 class Submission:
-    """One student's newest notebook. `notebook` is None where `problem` says why."""
+    """One student's newest file; whether it is a notebook shows when it is read."""
 
     student: str
     path: str
@@ -88,8 +89,14 @@ def _files(place: Path) -> Iterator[tuple[PurePosixPath, datetime, bytes]]:
         when = datetime.fromtimestamp(path.lstat().st_mtime)
         if _wanted(inside) and path.is_file():
             yield inside, when, path.read_bytes()
-        elif path.suffix == ".zip" and path.is_file() and zipfile.is_zipfile(path):
-            yield from ((inside.with_suffix("") / each, time, data) for each, time, data in _zipped(path.read_bytes()))
+        elif path.suffix == ".zip" and path.is_file():
+            try:
+                packed = list(_zipped(path.read_bytes()))
+            except (zipfile.BadZipFile, zlib.error, RuntimeError, ValueError, OSError):
+                packed = []  # damaged, or with a password: told for this student, as a file that is no notebook
+            yield from ((inside.with_suffix("") / each, time, data) for each, time, data in packed)
+            if not packed:
+                yield inside.with_suffix(".ipynb"), when, b""
 
 
 def _zipped(content: bytes) -> Iterator[tuple[PurePosixPath, datetime, bytes]]:
