@@ -54,7 +54,7 @@ def _card(task: Task, numbers: dict) -> str:
     lines = [f"<p>{about}{f'. Your numbers, <b>{html.escape(_student())}</b>:' if shown else ''}</p>"]
     for name in shown:
         text = html.escape(str(numbers[name]))
-        code = f'<pre style="white-space:pre;overflow-x:auto">{text}</pre>'
+        code = f'<pre style="font-family:monospace;white-space:pre;overflow-x:auto">{text}</pre>'
         lines.append(code if "\n" in text else f"<code>{name}</code> = <b>{text}</b><br>")
     return "".join(lines)
 
