@@ -1,9 +1,7 @@
 """Exercise 07: LoRA's sizes, its layer, its place in a model, a figure, a hunt, and the smallest rank that does it."""
 
-from itertools import pairwise
 from math import sqrt
 from random import Random
-from statistics import fmean
 from types import SimpleNamespace
 
 import torch
@@ -11,14 +9,12 @@ from torch import Tensor, nn
 
 from peft_edu import LoRA, count
 from peft_edu.anatomy import linear_maps
+from peft_edu.classroom.figure import Bars, floor
 from peft_edu.classroom.hunt import Fault, Listing
 from peft_edu.classroom.problems import SIDE, changed_map, least_losses
 from peft_edu.classroom.task import Task, expect, item, plain_number, put_on_the_list
 from peft_edu.lab.exercises.check import Misconception, NotWritten, same
 from peft_edu.lab.exercises.whole_method import expect_a_method, put_in, tiny_model
-from peft_edu.lab.figures import plots
-from peft_edu.lab.figures.display import show
-from peft_edu.lab.study.results import scores
 from peft_edu.method import Method
 
 # How much LoRA trains, and what that takes -----------------------------------------------------------------------
@@ -333,96 +329,21 @@ PLACE = Task(
 
 # A figure ----------------------------------------------------------------------------------------------------------
 
-SHOWN = {
-    "LoRA query r=16": "query, r = 16",
-    "LoRA key r=16": "key, r = 16",
-    "LoRA value r=16": "value, r = 16",
-    "LoRA output r=16": "output, r = 16",
-    "LoRA r=8": "query, value, r = 8",
-    "LoRA all four r=4": "all four, r = 4",
-}
-
-
-def _bars(draw: Random) -> dict:
-    """Four of them, and a floor in a gap of their worst seeds; means would choose otherwise."""
-    while True:
-        shown = draw.sample(list(SHOWN.values()), 4)
-        seeds = _seeds(shown)
-        worst = sorted(map(min, seeds.values()))
-        gaps = [(low, high) for low, high in pairwise(worst) if high - low > 2]
-        low, high = draw.choice(gaps)
-        floor = round(low + (0.3 + 0.4 * draw.random()) * (high - low))
-        if low < floor < high and _reach(seeds, floor, min) != _reach(seeds, floor, fmean):
-            return {"shown": shown, "floor": floor}
-
-
-def _seeds(shown: list[str]) -> dict[str, list[float]]:
-    found = scores("reviews", {name: row for row, name in SHOWN.items()})
-    return {name: found[name] for name in shown}
-
-
-def _reach(seeds: dict[str, list[float]], floor: float, of) -> set[str]:
-    return {name for name, each in seeds.items() if of(each) >= floor}
-
-
-def _kept(answer: object, n: SimpleNamespace) -> None:
-    given, seeds = item(answer, "kept"), _seeds(n.shown)
-    if isinstance(given, str) or not set(given) <= set(n.shown):
-        raise Misconception(f"`kept` is a list of names as they stand in n.shown; got {given!r:.80}")
-    wrong = {
-        "these reach it in the mean: look at the lowest dot of each": _reach(seeds, n.floor, fmean),
-        "these reach it with their best seed: look at the lowest dot of each": _reach(seeds, n.floor, max),
-        "all of them are kept: does the lowest dot of each lie above?": set(n.shown),
-        "these are the others: those that reach it are asked for": set(n.shown) - _reach(seeds, n.floor, min),
-    }
-    right = _reach(seeds, n.floor, min)
-    if set(given) != right:
-        told = [why for why, names in wrong.items() if names == set(given)]
-        more = "one that reaches it is missing" if right > set(given) else "one or more of them do not belong there"
-        raise Misconception(told[0] if told else f"{more}: look at the lowest dot of each")
-
-
-def _decides(answer: object, n: SimpleNamespace) -> None:
-    """Of those that the student keeps, right or not."""
-    seeds, kept = _seeds(n.shown), item(answer, "kept")
-    own = [seeds[name] for name in n.shown if name in kept]
-    if not own:
-        raise NotWritten("this is the lowest of those in `kept`, which has none yet")
-    right = min(map(min, own))
-    wrong = {
-        "this is the lowest mean of those that you keep: a mean hides its seeds": min(map(fmean, own)),
-        "this is the number that is asked for: read the lowest dot of those that you keep": n.floor,
-    }
-    expect(
-        item(answer, "lowest"), right, wrong, "read the lowest dot of all that you keep, to half a point", 0.5 / right
-    )
-
-
-def _figure(n: SimpleNamespace) -> None:
-    """Show the rows of one's own: test accuracy on `reviews`, five seeds each, from the stored study."""
-    seeds = _seeds(n.shown)
-    drawn = plots.bars(
-        {name.replace(", ", "\n"): each for name, each in seeds.items()},
-        "LoRA on reviews, tiny-bert: which maps?",
-        "test accuracy, %",
-        lowest=70,
-    )
-    show(drawn, "; ".join(f"{name}: {', '.join(map(str, each))}" for name, each in seeds.items()))
-
-
-FIGURE = Task(
+FIGURE = floor(
     "lora.figure",
-    "A figure",
-    _bars,
-    {_kept: 2, _decides: 1},
-    (
-        "One dot is one seed. Who trains once gets one of the dots.",
-        "The line of a mean does not tell how low a seed can fall.",
-        "Draw a line at your number. Which of them have no dot below it?",
+    Bars(
+        "reviews",
+        {
+            "LoRA query r=16": "query, r = 16",
+            "LoRA key r=16": "key, r = 16",
+            "LoRA value r=16": "value, r = 16",
+            "LoRA output r=16": "output, r = 16",
+            "LoRA r=8": "query, value, r = 8",
+            "LoRA all four r=4": "all four, r = 4",
+        },
+        "LoRA on reviews, tiny-bert: which maps?",
+        lowest=70,
     ),
-    stars=1,
-    minutes=6,
-    show=_figure,
 )
 
 # A hunt ------------------------------------------------------------------------------------------------------------
