@@ -11,7 +11,7 @@ from random import Random
 from statistics import fmean
 from types import SimpleNamespace
 
-from peft_edu.classroom.task import Part, Task, expect, item
+from peft_edu.classroom.task import Part, Task, expect, item, plain_number
 from peft_edu.lab.exercises.check import Misconception, NotWritten
 from peft_edu.lab.figures import plots
 from peft_edu.lab.figures.display import show
@@ -130,7 +130,7 @@ def apart(name: str, bars: Bars) -> Task:
                 "this is the mean of the difference: its interval has two ends around it": sum(right) / 2,
                 "this is the other end of the interval": far,
             }
-            given = item(answer, which)
+            given = plain_number(item(answer, which), which)
             if abs(given - end) > 0.06:
                 expect(given, end, wrong, "mean -+ 2.776 s / sqrt(5) of the five differences, s with n - 1", 1e-3)
 
