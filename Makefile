@@ -32,14 +32,14 @@ help:
 	@sh tools/install.sh ".[test]" $@
 
 real: .venv/.lab
-	@$(PYTHON) tools/real_models.py
+	@$(PYTHON) -m peft_edu_app real
 
 lab: .venv/.lab
-	@$(PYTHON) tools/real_models.py || true
-	@$(PYTHON) tools/lab.py notebooks/00_start_here.ipynb
+	@$(PYTHON) -m peft_edu_app real || true
+	@$(PYTHON) -m peft_edu_app lab
 
 test: lint
-	@$(PYTHON) tools/real_models.py || true
+	@$(PYTHON) -m peft_edu_app real || true
 	$(PYTHON) -m pytest --numprocesses 2 --no-loadscope-reorder $(if $(ALL),--all)
 
 lint: .venv/.test
@@ -50,14 +50,14 @@ lint: .venv/.test
 	@sh tools/install.sh ".[classroom]" $@
 
 release: .venv/.classroom
-	@$(PYTHON) -m peft_edu.classroom release $(EXERCISE)
+	@$(PYTHON) -m peft_edu_app release $(EXERCISE)
 
 grade: .venv/.classroom
-	@$(PYTHON) -m peft_edu.classroom grade $(if $(SAME_NUMBERS),--same-numbers) "$(SUBMISSIONS)" "$(EXERCISE)"
+	@$(PYTHON) -m peft_edu_app grade $(if $(SAME_NUMBERS),--same-numbers) "$(SUBMISSIONS)" "$(EXERCISE)"
 
 clean:
 	rm -rf .venv build dist .pytest_cache .ruff_cache peft_edu.egg-info
-	find peft_edu data tests tools benchmarks notebooks -name __pycache__ -prune -exec rm -rf {} +
+	find peft_edu peft_edu_app data tests tools benchmarks notebooks -name __pycache__ -prune -exec rm -rf {} +
 
 notebooks: .venv/.lab
 	$(PYTHON) tools/execute_notebooks.py

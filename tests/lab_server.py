@@ -33,7 +33,8 @@ def jupyter_lab(folder, lesson, home):
 
     What Jupyter knows of its user it keeps in `home`.
     """
-    command = [sys.executable, ROOT / "tools" / "lab.py", lesson, "--no-browser", f"--ServerApp.port={free_port()}"]
+    here = [lesson, "--lessons", str(Path(folder, lesson).parent)]
+    command = [sys.executable, "-m", "peft_edu_app", "lab", *here, "--no-browser", f"--ServerApp.port={free_port()}"]
     kept = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "IPYTHONDIR": "ipython"}
     environment = os.environ | {name: str(home / path) for name, path in kept.items()} | {"WORKBOOK": "workbook"}
     home.mkdir(parents=True, exist_ok=True)

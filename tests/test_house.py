@@ -19,8 +19,11 @@ from lab_server import jupyter_lab
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from peft_edu_app.__main__ import main as command
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PACKAGES = ("peft_edu", "peft_edu_app")
 PINS = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
 REQUIREMENTS = [Requirement(line) for line in sum(PROJECT["optional-dependencies"].values(), PROJECT["dependencies"])]
 
@@ -37,11 +40,12 @@ def test_each_dependency_is_pinned_within_its_bounds(requirement):
 def test_everything_that_is_imported_is_declared():
     """A package that comes with another one goes when that one no longer needs it."""
     distributions = {"PIL": "pillow", "sklearn": "scikit-learn"}  # that are called otherwise than what is imported
-    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "peft_edu").rglob("*.py")]
+    sources = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in sources]
     nodes = [node for tree in trees for node in ast.walk(tree)]
     found = {alias.name.partition(".")[0] for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     found |= {node.module.partition(".")[0] for node in nodes if isinstance(node, ast.ImportFrom) and not node.level}
-    packages = found - set(sys.stdlib_module_names) - {"peft_edu", "data"}
+    packages = found - set(sys.stdlib_module_names) - {*PACKAGES, "data"}
     lists = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["classroom"]
     declared = {canonicalize_name(Requirement(line).name) for line in lists}
     assert {canonicalize_name(distributions.get(name, name)) for name in packages} <= declared
@@ -145,7 +149,7 @@ def test_make_installs_once(tmp_path):
     (tmp_path / ".venv" / ".lab").touch()
     after = subprocess.run(["make", "-n", "lab"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert "install.sh" in before and "install.sh" not in after
-    assert "lab.py notebooks/00_start_here.ipynb" in after
+    assert "-m peft_edu_app lab" in after
 
 
 def test_make_says_that_a_python_is_empty():
@@ -157,10 +161,20 @@ def tool(name, *words, **options):
     return subprocess.run([sys.executable, ROOT / "tools" / name, *words], capture_output=True, text=True, **options)
 
 
-def test_the_lab_wants_a_notebook():
-    run = tool("lab.py")
-    assert run.returncode == 1 and run.stderr.startswith("usage: python tools/lab.py NOTEBOOK")
-    assert run.stderr.count("\n") == 1
+@pytest.mark.parametrize("words", [["--help"], [], ["play"]])
+def test_the_command_says_what_it_can_do(words, capsys):
+    assert command(words) == (2 if words == ["play"] else 0)
+    told = capsys.readouterr()
+    assert "peft-edu lab [LESSON]" in told.out and ("no command 'play'" in told.err) == (words == ["play"])
+
+
+def test_the_command_is_found_by_its_name():
+    assert PROJECT["scripts"] == {"peft-edu": "peft_edu_app.__main__:main"}
+
+
+def test_the_lab_starts_without_pytorch():
+    code = "import sys; import peft_edu_app.__main__, peft_edu_app.lab; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 EXECUTE = runpy.run_path(str(ROOT / "tools" / "execute_notebooks.py"))

@@ -8,18 +8,17 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from handed_in import SOURCES
 from jupyter_client.manager import start_new_kernel
 from lab_server import jupyter_lab
 
+from peft_edu.classroom.release import released
 from peft_edu.lab import workbook
 from peft_edu.lab.figures import progress as shown_progress
 from peft_edu.lab.figures.progress import progress
+from peft_edu_app import workbook as hands
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tools"))
-import workbook as hands  # noqa: E402  (tools/workbook.py, not the one of the lab)
-
-sys.path.remove(str(ROOT / "tools"))
 
 
 def write_lesson(path, *sources):
@@ -50,10 +49,14 @@ def mine(tmp_path, lessons, request):
     return place
 
 
-def test_a_teachers_solutions_are_not_handed_out(lessons, tmp_path):
-    write_lesson(lessons / "exercises" / "07.ipynb", "### BEGIN SOLUTION")
-    hands.hand_out(lessons, tmp_path / "workbook")
-    assert not (tmp_path / "workbook" / "exercises").exists() and (tmp_path / "workbook" / "07.ipynb").is_file()
+@pytest.mark.parametrize("exercise", SOURCES)
+def test_an_exercise_is_handed_out_as_to_a_class(exercise, tmp_path):
+    """By a line of ours and by nbgrader's steps the same: a learner alone needs no nbgrader."""
+    hands.hand_out(ROOT / "notebooks", tmp_path)
+    copy = nbformat.read(tmp_path / "exercises" / f"{exercise}.ipynb", 4)
+    assert [cell.source for cell in copy.cells] == [cell.source for cell in released(SOURCES[exercise]).cells]
+    assert not [cell for cell in copy.cells if cell.get("outputs")]
+    assert not (tmp_path / "exercises" / "README.md").exists()
 
 
 def test_a_copy_has_no_outputs_and_the_same_cells(lessons, mine):
@@ -170,17 +173,17 @@ def test_a_full_disk_leaves_a_copy_as_it_was(lessons, mine, monkeypatch):
 def lab(folder, place, *words):
     """The start until JupyterLab would come: `place` is always one that cannot be."""
     environment = os.environ | {"WORKBOOK": str(place)}
-    command = [sys.executable, ROOT / "tools" / "lab.py", *words]
+    command = [sys.executable, "-m", "peft_edu_app", "lab", "--lessons", str(folder / "notebooks"), *words]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
 
 
 def test_what_is_in_the_way_is_told_in_a_sentence(lessons, tmp_path):
     (tmp_path / "file").write_text("")
     cases = {
-        ("file", "notebooks/07.ipynb"): "that is a file",
+        ("file", "07"): "that is a file",
         ("file/below", "notebooks/07.ipynb"): "cannot be written",
-        ("notebooks/mine", "notebooks/07.ipynb"): "there the lessons themselves lie",
-        ("mine", "notebooks/no.ipynb"): "run this from the root of the repository",
+        ("notebooks/mine", "07"): "there the lessons themselves lie",
+        ("mine", "08"): "There is no lesson '08' in",
     }
     for (place, lesson), sentence in cases.items():
         run = lab(tmp_path, place, lesson)
@@ -191,7 +194,7 @@ def test_what_is_in_the_way_is_told_in_a_sentence(lessons, tmp_path):
 def test_a_second_start_tells_of_the_first(lessons, tmp_path, monkeypatch):
     with jupyter_lab(tmp_path, "notebooks/07.ipynb", home=tmp_path / "home") as address:
         monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "home" / "data"))
-        run = lab(tmp_path, tmp_path / "workbook", "notebooks/07.ipynb", "--no-browser")
+        run = lab(tmp_path, tmp_path / "workbook", "07", "--no-browser")
         assert (run.returncode, run.stderr, run.stdout.count("\n")) == (0, "", 1)
         place, token = address.split("?")
         assert "is open already" in run.stdout and token in run.stdout

@@ -1,12 +1,14 @@
-"""Where the bundled models, tasks and results lie: `data/` beside the package, or the folder in PEFT_EDU_DATA."""
+"""Where the bundled models, tasks and results lie: with the package, or in the folder that PEFT_EDU_DATA names."""
 
 import os
 from pathlib import Path
 
+from peft_edu_app.places import DATA
+
 
 def data_path(*parts: str) -> Path:
     """The path of something bundled; it need not exist. The `data` folder itself must."""
-    folder = Path(os.environ.get("PEFT_EDU_DATA") or Path(__file__).resolve().parents[2] / "data")
+    folder = Path(os.environ.get("PEFT_EDU_DATA") or DATA)
     if not folder.is_dir():
         raise FileNotFoundError(
             f"no folder {folder}: the bundled models and tasks lie in `data` of the repository. Install the clone with "

