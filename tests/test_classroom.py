@@ -312,6 +312,8 @@ def test_a_class_is_graded_in_one_run_and_a_second_run_grades_what_is_new(tmp_pa
     assert "word for word" in page and "<td>Bo<td>Hunt<td>4" in page and "How many?" in page and "10 students" in page
     feedback = (to / "feedback" / "Çağ Yı.html").read_text(encoding="utf-8")
     assert "Hunt: 0 of 7" in feedback and "All right." in feedback
+    blocks = TASKS["lora.sizes"].numbers_of("çağ").blocks
+    assert f"<code>blocks</code> = <b>{blocks}</b>" in feedback and "class LoRALinear(nn.Module)" in feedback
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     capsys.readouterr()
     hand_in(folder, "new.ipynb", released(SOURCES["07_lora"]))

@@ -19,16 +19,19 @@ from peft_edu.classroom.sandbox import Limits, Outcome, run
 from peft_edu.classroom.submissions import Submission, collect
 from peft_edu.classroom.task import TASKS, Mark, Task
 
+# Where a check changes, marks are given anew.
+CHECKS = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py")))).hexdigest()
 LONG = 200  # characters from which on two equal answers are no chance
 SOLUTION = re.compile(r"^ *### BEGIN SOLUTION\n.*?### END SOLUTION$", re.DOTALL | re.MULTILINE)
 
 
 @dataclass
 class Graded:
-    """What one student got: `marks` of each task, and what there is to tell beside them."""
+    """What one student got: `marks` of each task with the numbers of the name `counted_as`, and what there is to tell
+    beside them."""
 
     student: str
-    path: str
+    counted_as: str
     checksum: str
     marks: dict[str, list[Mark]]
     notes: list[str]
@@ -97,22 +100,18 @@ def _one(
     each: Submission, checksum: str, source: NotebookNode, class_list: list[str], limits: Limits, own: bool
 ) -> Graded:
     try:
-        outcome, notes = _run(each, source, class_list, limits, own)
+        notebook = each.notebook()
+        _expect_this_exercise(notebook, source)
+        notes, name = _whose(each.student, each.typed_name(), class_list) if own else ([], EVERYBODY)
+        others = [other for other in class_list if other != each.student] if own else []
+        outcome = run(restored(notebook, source), name, others, limits)
+        notes += _changed(notebook, source)
     except ValueError as error:
-        outcome, notes = Outcome(), [f"Not graded: {error}."]
+        outcome, notes, name = Outcome(), [f"Not graded: {error}."], each.student if own else EVERYBODY
     marks = {
         task.name: outcome.marks.get(task.name) or _missing(task, cell, outcome) for task, cell in asked_in(source)
     }
-    return Graded(each.student, each.path, checksum, marks, each.notes + notes + outcome.notes)
-
-
-def _run(each: Submission, source: NotebookNode, class_list: list[str], limits: Limits, own: bool):
-    notebook = each.notebook()
-    _expect_this_exercise(notebook, source)
-    notes, name = _whose(each.student, each.typed_name(), class_list)
-    cells = restored(notebook, source)
-    others = [other for other in class_list if other != each.student] if own else []
-    return run(cells, name if own else EVERYBODY, others, limits), notes + _changed(notebook, source)
+    return Graded(each.student, name, checksum, marks, each.notes + notes + outcome.notes)
 
 
 def asked_in(source: NotebookNode) -> Iterable[tuple[Task, str]]:
@@ -176,7 +175,7 @@ def _same(one: str, other: str) -> bool:
 
 
 def _checksum(each: Submission, source: NotebookNode, own: bool) -> str:
-    about = json.dumps([each.student, own, [cell.source for cell in source.cells]])
+    about = json.dumps([each.student, own, CHECKS, [cell.source for cell in source.cells]])
     return hashlib.sha256(each.data + about.encode()).hexdigest()
 
 

@@ -42,18 +42,23 @@ def ask(name: str) -> SimpleNamespace:
     """Show your own numbers for a task, and give them: n1.rank, n1.width, ..."""
     task = known_task(name)
     numbers = task.numbers_of(_student())
-    display({"text/html": _card(task, vars(numbers)), "text/plain": f"Your numbers for {name}"}, raw=True)
+    display({"text/html": _card(task, numbers), "text/plain": f"Your numbers for {name}"}, raw=True)
     if task.show:
         task.show(numbers)
     return numbers
 
 
-def _card(task: Task, numbers: dict) -> str:
-    shown = numbers if task.shown is None else task.shown
+def _card(task: Task, numbers: SimpleNamespace) -> str:
     about = f"{'★' * task.stars} {_points(task.points)}, about {task.minutes} minutes"
-    lines = [f"<p>{about}{f'. Your numbers, <b>{html.escape(_student())}</b>:' if shown else ''}</p>"]
-    for name in shown:
-        text = html.escape(str(numbers[name]))
+    told = in_html(task, numbers)
+    return f"<p>{about}{f'. Your numbers, <b>{html.escape(_student())}</b>:' if told else ''}</p>{told}"
+
+
+def in_html(task: Task, numbers: SimpleNamespace) -> str:
+    """Those of the numbers that a student is to see."""
+    lines = []
+    for name in vars(numbers) if task.shown is None else task.shown:
+        text = html.escape(str(getattr(numbers, name)))
         code = f'<pre style="font-family:monospace;white-space:pre;overflow-x:auto">{text}</pre>'
         lines.append(code if "\n" in text else f"<code>{name}</code> = <b>{text}</b><br>")
     return "".join(lines)

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from peft_edu.classroom.grade import Graded
+from peft_edu.classroom.notebook import in_html
 from peft_edu.classroom.numbers import canonical
 from peft_edu.classroom.task import Task
 from peft_edu.lab.figures import style
@@ -23,7 +25,8 @@ border-bottom:1px solid #ddd}.full{color:#176b3a}img{max-width:100%}</style>
 <h1>{{ title }}</h1>{% block body %}{% endblock %}</html>"""
 FEEDBACK = """{% for note in graded.notes %}<p>{{ note }}</p>{% endfor %}
 <p><b>{{ graded.points.values() | sum }} of {{ tasks | sum(attribute="points") }} points</b></p>
-{% for task in tasks %}<h2>{{ task.title }}: {{ graded.points[task.name] }} of {{ task.points }}</h2><ul>
+{% for task in tasks %}<h2>{{ task.title }}: {{ graded.points[task.name] }} of {{ task.points }}</h2>
+{{ numbers(task, graded) }}<ul>
 {% for why, points in reasons(graded.marks[task.name]) %}<li>{{ why }} <b>({{ points }})</b></li>
 {% else %}<li class="full">All right.</li>{% endfor %}</ul>{% endfor %}"""
 CLASS = """<p>{{ class_ | length }} student{{ "s" if class_ | length != 1 }}. Mean: {{ "%.1f" | format(mean) }} of
@@ -47,7 +50,12 @@ TEMPLATES = Environment(autoescape=True, trim_blocks=True)
 
 def page(body: str, title: str, **facts) -> str:
     whole = PAGE.replace("{% block body %}{% endblock %}", body)
-    return TEMPLATES.from_string(whole).render(title=title, reasons=reasons, **facts)
+    return TEMPLATES.from_string(whole).render(title=title, reasons=reasons, numbers=numbers, **facts)
+
+
+def numbers(task: Task, graded: Graded) -> Markup:
+    """What the task asked of this student."""
+    return Markup(in_html(task, task.numbers_of(graded.counted_as)))
 
 
 def reasons(marks: Sequence) -> list[tuple[str, int]]:
