@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment
-from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from peft_edu.classroom.grade import Graded
@@ -26,7 +25,7 @@ border-bottom:1px solid #ddd}.full{color:#176b3a}img{max-width:100%}</style>
 FEEDBACK = """{% for note in graded.notes %}<p>{{ note }}</p>{% endfor %}
 <p><b>{{ graded.points.values() | sum }} of {{ tasks | sum(attribute="points") }} points</b></p>
 {% for task in tasks %}<h2>{{ task.title }}: {{ graded.points[task.name] }} of {{ task.points }}</h2>
-{{ numbers(task, graded) }}<ul>
+{{ numbers(task, graded) | safe }}<ul>
 {% for why, points in reasons(graded.marks[task.name]) %}<li>{{ why }} <b>({{ points }})</b></li>
 {% else %}<li class="full">All right.</li>{% endfor %}</ul>{% endfor %}"""
 CLASS = """<p>{{ class_ | length }} student{{ "s" if class_ | length != 1 }}. Mean: {{ "%.1f" | format(mean) }} of
@@ -53,9 +52,9 @@ def page(body: str, title: str, **facts) -> str:
     return TEMPLATES.from_string(whole).render(title=title, reasons=reasons, numbers=numbers, **facts)
 
 
-def numbers(task: Task, graded: Graded) -> Markup:
+def numbers(task: Task, graded: Graded) -> str:
     """What the task asked of this student."""
-    return Markup(in_html(task, task.numbers_of(graded.counted_as)))
+    return in_html(task, task.numbers_of(graded.counted_as))
 
 
 def reasons(marks: Sequence) -> list[tuple[str, int]]:
