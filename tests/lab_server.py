@@ -27,15 +27,17 @@ def printed_address(log, server, seconds=60):
     raise RuntimeError(f"JupyterLab printed no address within {seconds} seconds:\n{log.read_text()}")
 
 
+KEPT = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "IPYTHONDIR": "ipython"}
+
+
 @contextmanager
-def jupyter_lab(folder, lesson, home):
+def jupyter_lab(folder, lesson, home, kept=KEPT):
     """Serve copies of `lesson` and those beside it, from `folder`/workbook, and yield the address of `lesson`.
 
-    What Jupyter knows of its user it keeps in `home`.
+    A lesson that is a number alone is one of the suite. What Jupyter knows of its user it keeps in `home`.
     """
-    here = [lesson, "--lessons", str(Path(folder, lesson).parent)]
+    here = [lesson, "--lessons", str(Path(folder, lesson).parent)] if "/" in lesson else [lesson]
     command = [sys.executable, "-m", "peft_edu_app", "lab", *here, "--no-browser", f"--ServerApp.port={free_port()}"]
-    kept = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "IPYTHONDIR": "ipython"}
     environment = os.environ | {name: str(home / path) for name, path in kept.items()} | {"WORKBOOK": "workbook"}
     home.mkdir(parents=True, exist_ok=True)
     log = home / "jupyter.log"
