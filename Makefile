@@ -53,7 +53,7 @@ release: .venv/.classroom
 	@$(PYTHON) -m peft_edu_app release $(EXERCISE)
 
 grade: .venv/.classroom
-	@$(PYTHON) -m peft_edu_app grade $(if $(SAME_NUMBERS),--same-numbers) "$(SUBMISSIONS)" "$(EXERCISE)"
+	@$(PYTHON) -m peft_edu_app grade $(if $(SAME_NUMBERS),--same-numbers) $(if $(GRADEBOOK),--gradebook "$(GRADEBOOK)") "$(SUBMISSIONS)" "$(EXERCISE)"
 
 clean:
 	rm -rf .venv build dist .pytest_cache .ruff_cache peft_edu.egg-info

@@ -15,13 +15,15 @@ from misconceptions import PLANTED
 
 from peft_edu.classroom import sandbox
 from peft_edu.classroom.__main__ import main
-from peft_edu.classroom.grade import asked_in
+from peft_edu.classroom.grade import Graded, asked_in
+from peft_edu.classroom.gradebook import identities
 from peft_edu.classroom.numbers import canonical
 from peft_edu.classroom.release import STUB, release, released
+from peft_edu.classroom.report import write_marks
 from peft_edu.classroom.restore import known_cells, marked, restored
 from peft_edu.classroom.sandbox import Limits
 from peft_edu.classroom.submissions import student_of
-from peft_edu.classroom.task import COPIED, TASKS
+from peft_edu.classroom.task import COPIED, TASKS, Mark
 
 EXERCISES = list(SOURCES)
 LIMITS = Limits(cell=60, whole=240)
@@ -322,6 +324,30 @@ def test_a_class_is_graded_in_one_run_and_a_second_run_grades_what_is_new(tmp_pa
     assert len((to / "marks.csv").read_text(encoding="utf-8-sig").splitlines()) == len(table) + 1
 
 
+CANVAS = """Student,ID,SIS User ID,SIS Login ID,Section,Essay (12)
+    Points Possible,,,,,10
+"Li, Anna",11,s1,anna@x,A,7
+"Öz, Mina",12,s2,mina@x,A,
+"Doe, Jo",13,s3,jo1@x,A,
+"Jo, Doe",14,s4,jo2@x,B,
+"""
+MOODLE = "First name,Last name,ID number,Email address\nAnna,Li,0011,anna@x\nMina,Öz,0012,mina@x\n"
+
+
+@pytest.mark.parametrize(
+    ("gradebook", "first"), [(CANVAS, '"Li, Anna",11,s1,anna@x,A,'), (MOODLE, "Anna,Li,0011,anna@x,")]
+)
+def test_marks_get_the_columns_by_which_the_platform_knows_its_students(gradebook, first, tmp_path):
+    (tmp_path / "book.csv").write_text(gradebook, encoding="utf-8")
+    graded = [
+        Graded(name, name, "", {"lora.sizes": [Mark(2, 4)]}, []) for name in ("lianna", "Mina Oz", "jo doe", "Cy")
+    ]
+    missing = write_marks(graded, [TASKS["lora.sizes"]], tmp_path / "m.csv", identities(tmp_path / "book.csv"))
+    header, anna, _, _, cy = (tmp_path / "m.csv").read_text(encoding="utf-8-sig").splitlines()
+    assert anna == first + "2,2," and missing == ["jo doe", "Cy"] and cy.startswith("Cy,,")
+    assert header.startswith(gradebook.partition("\n")[0].removesuffix(",Essay (12)") + ",lora.sizes (of 4)")
+
+
 @pytest.mark.thorough
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("exercise", EXERCISES)
@@ -362,6 +388,7 @@ def test_the_newest_of_two_submissions_counts(tmp_path):
         (["grade", "README.md", "07_lora"], "is no zip and no folder"),
         (["grade", "tests/golden", "07_lora"], "there is no notebook"),
         (["grade", "tests", "99_none"], "there is no exercise 99_none; there are"),
+        (["grade", "tests", "07_lora", "--gradebook", "data/papers.csv"], "a gradebook has Student (Canvas), or"),
         (["release", "99_none"], "there is no exercise 99_none; there are"),
     ],
 )

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from peft_edu.classroom.grade import asked_in, grade, read_source
+from peft_edu.classroom.gradebook import identities
 from peft_edu.classroom.release import release
 from peft_edu.classroom.report import write_all
 from peft_edu.classroom.sandbox import Limits
@@ -24,6 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     back.add_argument("submissions", type=Path, help="a folder of notebooks, a zip of Moodle or Canvas, an exchange")
     back.add_argument("exercise", help="its name, as 07_lora")
     back.add_argument("--to", type=Path, help="where marks and feedback go; if not, beside the submissions")
+    back.add_argument("--gradebook", type=Path, help="a CSV exported by Moodle or Canvas: marks.csv gets its columns")
     back.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2)), help="submissions at a time")
     back.add_argument("--same-numbers", action="store_true", help="everybody had the same numbers")
     for name, unit in (("cell", "seconds a cell may run"), ("whole", "seconds a notebook may run"), ("memory", "GiB")):
@@ -51,13 +53,16 @@ def _release(asked: argparse.Namespace) -> None:
 def _grade(asked: argparse.Namespace) -> None:
     exercise = asked.exercise.removesuffix(".ipynb")
     source = read_source(asked.source / f"{exercise}.ipynb")
+    known = identities(asked.gradebook) if asked.gradebook else {}
     place = asked.to or asked.submissions.with_name(f"{asked.submissions.stem}-graded") / exercise
     limits = Limits(cell=asked.cell, whole=asked.whole, memory=asked.memory)
     graded, progress = grade(
         source, exercise, asked.submissions, place / "results.json", limits, asked.jobs, not asked.same_numbers
     )
-    write_all(graded, [task for task, _ in asked_in(source)], exercise, place, progress)
+    missing = write_all(graded, [task for task, _ in asked_in(source)], exercise, place, progress, known)
     print(f"{len(graded)} students. Marks: {place / 'marks.csv'}")
+    if missing:
+        print(f"Not in {asked.gradebook}, or two have the name: {', '.join(missing)}. Fill in their columns by hand.")
     print(f"The class: {place / 'class.html'}. For each student: {place / 'feedback'}")
 
 

@@ -12,6 +12,7 @@ from jinja2 import Environment
 from matplotlib.figure import Figure
 
 from peft_edu.classroom.grade import Graded
+from peft_edu.classroom.gradebook import key
 from peft_edu.classroom.notebook import in_html
 from peft_edu.classroom.numbers import canonical
 from peft_edu.classroom.task import Task
@@ -66,27 +67,39 @@ def reasons(marks: Sequence) -> list[tuple[str, int]]:
     return [(why, -points) for why, points in lost.items()]
 
 
-def write_all(graded: list[Graded], tasks: list[Task], exercise: str, place: Path, progress: dict[str, bytes]) -> None:
-    """marks.csv, feedback/NAME.html for each student, and class.html."""
+def write_all(
+    graded: list[Graded],
+    tasks: list[Task],
+    exercise: str,
+    place: Path,
+    progress: dict[str, bytes],
+    known: dict[str, dict[str, str]],
+) -> list[str]:
+    """marks.csv, feedback/NAME.html for each student, and class.html. Returns whom the platform does not know."""
     (place / "feedback").mkdir(parents=True, exist_ok=True)
-    write_marks(graded, tasks, place / "marks.csv")
+    missing = write_marks(graded, tasks, place / "marks.csv", known)
     for each, name in zip(graded, _file_names(graded), strict=True):
         title = f"{exercise}: {each.student}"
         (place / "feedback" / f"{name}.html").write_text(page(FEEDBACK, title, graded=each, tasks=tasks), "utf-8")
     (place / "class.html").write_text(class_page(graded, tasks, exercise, progress), "utf-8")
+    return missing
 
 
-def write_marks(graded: list[Graded], tasks: list[Task], path: Path) -> None:
-    """A line a student and a column a task: what Moodle (Grades, Import, CSV) and a spreadsheet read.
-
-    Canvas reads it once its own columns (ID, SIS User ID, Section) are pasted from its gradebook's export.
-    """
+def write_marks(graded: list[Graded], tasks: list[Task], path: Path, known: dict[str, dict[str, str]]) -> list[str]:
+    """A line a student and a column a task. `known`: the platform's own columns by name, as `identities` gives them;
+    they come first. Returns the students whom the platform does not know."""
+    first = list(next(iter(known.values()), {}))
+    missing = [each.student for each in graded if key(each.student) not in known] if known else []
     with open(path, "w", newline="", encoding="utf-8-sig") as file:  # by the mark at its start Excel knows UTF-8
         writer = csv.writer(file)
-        writer.writerow(["Student", *(f"{task.name} (of {task.points})" for task in tasks), "Total", "Notes"])
+        own = [*(f"{task.name} (of {task.points})" for task in tasks), "Total", "Notes"]
+        writer.writerow([*(first or ["Student"]), *own])
         for each in graded:
+            theirs = known.get(key(each.student), {})
+            who = [theirs.get(name, "") for name in first] if theirs else [each.student, *[""] * (len(first) - 1)]
             points = [each.points[task.name] for task in tasks]
-            writer.writerow([_plain(each.student), *points, sum(points), _plain(" ".join(each.notes))])
+            writer.writerow([*map(_plain, who), *points, sum(points), _plain(" ".join(each.notes))])
+    return missing
 
 
 def _plain(text: str) -> str:
