@@ -40,6 +40,15 @@ def main(words: list[str]) -> None:
     jupyterlab([*options(workbook, lesson), *more])
 
 
+def only_copies(words: list[str]) -> None:
+    """For a JupyterHub, or another editor."""
+    parser = argparse.ArgumentParser(prog="peft-edu workbook", description="Lay out your copies of the lessons.")
+    parser.add_argument("folder", help="where they are to lie; what you changed there is never overwritten")
+    workbook = chosen_folder(parser.parse_args(words).folder, NOTEBOOKS)
+    lay_out(NOTEBOOKS, workbook)
+    print(f"Your workbook is {workbook}.")
+
+
 def arguments(words: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(prog="peft-edu lab", description=__doc__, allow_abbrev=False)
     parser.add_argument("lesson", nargs="?", default="00", help="its number or name (%(default)s)")

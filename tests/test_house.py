@@ -168,6 +168,11 @@ def test_the_command_says_what_it_can_do(words, capsys):
     assert "peft-edu lab [LESSON]" in told.out and ("no command 'play'" in told.err) == (words == ["play"])
 
 
+def test_copies_are_laid_out_without_opening_anything(tmp_path, capsys):
+    assert command(["workbook", str(tmp_path / "mine")]) == 0
+    assert (tmp_path / "mine" / "07_lora.ipynb").is_file() and str(tmp_path / "mine") in capsys.readouterr().out
+
+
 def test_the_command_is_found_by_its_name():
     assert PROJECT["scripts"] == {"peft-edu": "peft_edu_app.__main__:main"}
 
