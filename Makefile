@@ -15,7 +15,7 @@ help:
 	@echo "make lab        open your copies of the lessons in JupyterLab (the first time installs about 2 GB into .venv)"
 	@echo "                WORKBOOK=FOLDER: where they lie, if not in workbook"
 	@echo "make real       get the real models (180 MB, once; make lab and make test try it too)"
-	@echo "make test       check: style, unit tests, the core of every lesson, the browser (ALL=1: everything, as CI does)"
+	@echo "make test       check: style, unit tests, the core of every lesson, the browser (ALL=1: everything, an hour)"
 	@echo "make lint       style alone"
 	@echo "make release    students' copies of the exercises, as a zip (notebooks/exercises/README.md)"
 	@echo "make grade SUBMISSIONS=FOLDER EXERCISE=07_lora   grade what they hand in"

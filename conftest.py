@@ -11,7 +11,17 @@ import pytest
 from hypothesis import settings
 
 OFFLINE = Path(__file__).parent / "tests" / "offline"
-LONGEST = ("notebooks/04", "notebooks/08", "notebooks/02", "notebooks/", "test_contract", "browser/", "test_world")
+SHARED = ("browser/test_lessons.py", "test_classroom.py")
+LONGEST = (
+    "test_classroom",
+    "notebooks/04",
+    "notebooks/08",
+    "notebooks/02",
+    "notebooks/",
+    "test_contract",
+    "browser/",
+    "test_world",
+)
 
 # Before torch is imported anywhere; the kernels and servers that tests start inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -26,7 +36,7 @@ settings.load_profile("the same each time")
 def pytest_addoption(parser):
     about = "in the browser run every cell of a lesson, not only those that its controls need"
     parser.addoption("--whole-lessons", action="store_true", help=about)
-    parser.addoption("--all", action="store_true", help="also what is marked `thorough`: make test ALL=1, and CI")
+    parser.addoption("--all", action="store_true", help="also what is marked `thorough`: make test ALL=1")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -64,14 +74,14 @@ def is_further(item):
 
 @pytest.hookimpl(optionalhook=True)  # without xdist nobody asks
 def pytest_xdist_make_scheduler(config, log):
-    """A worker takes a whole file, but of the lessons in the browser one: each takes minutes, and two workers share."""
+    """A worker takes a whole file, but of the two longest one test: so two workers share them."""
     from xdist.scheduler import LoadScopeScheduling
 
-    class LessonByLesson(LoadScopeScheduling):
+    class FileByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid):
-            return nodeid if "browser/test_lessons.py" in nodeid else super()._split_scope(nodeid)
+            return nodeid if any(name in nodeid for name in SHARED) else super()._split_scope(nodeid)
 
-    return LessonByLesson(config, log)
+    return FileByFile(config, log)
 
 
 def pytest_collectstart(collector):
