@@ -120,9 +120,9 @@ def expect(answer: object, right: float, wrong: dict[str, float], otherwise: str
     answer = plain_number(answer)
     if isclose(answer, right, rel_tol=within):
         return
-    if within and isclose(answer, right, rel_tol=0.05):
-        raise Misconception("nearly: give one digit more")
     for sentence, value in wrong.items():
         if isclose(answer, value, rel_tol=min(within, 1e-3)):
             raise Misconception(sentence)
+    if within and isclose(answer, right, rel_tol=0.05):
+        raise Misconception("nearly: give one digit more")
     raise Misconception(otherwise)

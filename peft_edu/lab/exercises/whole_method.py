@@ -14,9 +14,9 @@ from peft_edu.method import Method
 IDS = torch.tensor([[3, 4, 5, 6], [7, 8, 1, 2]])
 
 
-def tiny_model(kind: str, width: int = 8) -> PreTrainedModel:
-    """A random model with separate query and value maps, of three blocks, in float64."""
-    sizes = {"hidden_size": width, "intermediate_size": width, "num_hidden_layers": 3, "num_attention_heads": 2}
+def tiny_model(kind: str, width: int = 8, blocks: int = 3) -> PreTrainedModel:
+    """A random model in float64."""
+    sizes = {"hidden_size": width, "intermediate_size": width, "num_hidden_layers": blocks, "num_attention_heads": 2}
     own = {"llama": {"num_key_value_heads": 1}, "gpt2": {"bos_token_id": 1, "eos_token_id": 1}}.get(kind, {})
     config = AutoConfig.for_model(kind, vocab_size=9, num_labels=2, pad_token_id=0, **sizes, **own)
     torch.manual_seed(0)
@@ -29,6 +29,8 @@ def weights(model: PreTrainedModel) -> dict[str, Tensor]:
 
 def expect_a_method(cls: type, **fields) -> None:
     """A Method that can be made with these fields."""
+    if not isinstance(cls, type):
+        raise Misconception("a class is asked for, by its name alone: class ...(Method)")
     if not issubclass(cls, Method):
         raise Misconception(f"{cls.__name__} is no Method: write class {cls.__name__}(Method)")
     try:

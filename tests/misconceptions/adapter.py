@@ -1,0 +1,33 @@
+"""What students believe of adapters."""
+
+EXERCISE = "02_adapters"
+PLANTED = [
+    ("adapter-sizes", "2 * m * d + m + d)", "2 * m * d)", {"adapter.sizes": 1}, "the two biases are left out"),
+    ("adapter-sizes", "(adapters + norms) / (n1.blocks", "adapters / (n1.blocks", {"adapter.sizes": 4},
+     "the LayerNorms are left out"),
+    ("adapter-sizes", '"memory": 3 * 4', '"memory": 4 * 4', {"adapter.sizes": 4}, "the weights are counted as well"),
+    ("adapter-sizes", "(2 * d + 1),", "(2 * d + 1) + 1,", {"adapter.sizes": 4}, "costs more than the budget"),
+    ("adapter-bottleneck", "nn.init.zeros_(self.up.weight)", "nn.init.normal_(self.up.weight)",
+     {"adapter.bottleneck": 4}, "changes x by more than a hundredth"),
+    ("adapter-bottleneck", "nn.init.zeros_(self.up.bias)",
+     "for p in self.parameters():\n            nn.init.zeros_(p)", {"adapter.bottleneck": 4},
+     "neither map can begin to move"),
+    ("adapter-bottleneck", "return x + n2.scale", "return n2.scale", {"adapter.bottleneck": 1},
+     "x goes around the bottleneck"),
+    ("adapter-bottleneck", "x + n2.scale * self.up(f(self.down(read)))", "x + self.up(f(self.down(read)))",
+     {"adapter.bottleneck": 3}, "the scale is left out"),
+    ("adapter-bottleneck", "f(self.down(read))", "self.down(read)", {"adapter.bottleneck": 3},
+     "the nonlinearity is missing"),
+    ("adapter-place", "[chosen.get(n3.in_blocks, slice(None, None, 2))]", "", {"adapter.place": 3}, "yours are behind"),
+    ("adapter-place", "output + self.strength * (module.own_adapter(output) - output)",
+     "output + self.strength * module.own_adapter(output)", {"adapter.place": 4}, "the output is added once more"),
+    ("adapter-place", "self.hook(place.register_forward_hook(turned))", "place.register_forward_hook(turned)",
+     {"adapter.place": 5}, "a hook is still there"),
+    ("adapter-figure", "if a > 0 or b < 0", "if abs(a + b) >= 2", {"adapter.figure": 2}, "these differ in the mean"),
+    ("adapter-hunt", "### END SOLUTION", "mended.pop(min(mended))", {"adapter.hunt": 5}, "a fault is still in"),
+    ("adapter-hunt", "### END SOLUTION", "mended.popitem()\nmended[1] = 'class Adapter:'",
+     {"adapter.hunt": 4}, "with your line 1"),
+    ("adapter-smallest", "m = min(m for", "m = 1 + min(m for", {"adapter.smallest": 3}, "a smaller one reaches"),
+    ("adapter-smallest", "range(1, 9)", "(1, 8)", {"adapter.smallest": 1}, "two measurements decide"),
+    ("adapter-smallest", "2 * m * 24 + m + 24}", "2 * m * 24}", {"adapter.smallest": 4}, "the biases are left out"),
+]  # fmt: skip
