@@ -1,0 +1,33 @@
+"""What students believe of prompt tuning."""
+
+EXERCISE = "04_prompt_tuning"
+PLANTED = [
+    ("prompt-sizes", "n1.length * n1.width", "n1.length * n1.width * n1.blocks", {"prompt.sizes": 1},
+     "the number of blocks does not matter"),
+    ("prompt-sizes", "(frozen + n1.customers * parameters)", "(n1.customers * parameters)", {"prompt.sizes": 3},
+     "the frozen model is left out"),
+    ("prompt-sizes", "n1.positions - n1.length - n1.answer", "n1.positions - n1.answer", {"prompt.sizes": 4},
+     "the virtual tokens take positions, too"),
+    ("prompt-mixed", "[prompts[k], embeddings[i][mask[i].bool()]]",
+     "[embeddings[i][mask[i].bool()], prompts[k]]", {"prompt.mixed": 4}, "the prompts stand behind the texts"),
+    ("prompt-mixed", "torch.cat([prompts[k],", "torch.cat([prompts[k].detach(),", {"prompt.mixed": 6},
+     "no gradient reaches the prompts"),
+    ("prompt-mixed", "n2.first + (seen.cumsum(1) - 1)", "(seen.cumsum(1) - 1)", {"prompt.mixed": 5},
+     "they count from 0"),
+    ("prompt-mixed", "return whole, seen,", "return whole, torch.ones_like(seen),", {"prompt.mixed": 6},
+     "padding is to be attended to"),
+    ("prompt-mixed", "if n2.side == \"left\" else", "if n2.side == \"right\" else", {"prompt.mixed": 1},
+     "the padding stands on the"),
+    ("prompt-start", "join[n3.join](words[ids])", "words[ids].sum(0)", {"prompt.start": 3}, "are summed up"),
+    ("prompt-start", "torch.randperm(n3.common, generator=generator)",
+     "torch.randint(n3.common, (n3.common,), generator=generator)", {"prompt.start": 3}, "drawn twice"),
+    ("prompt-start", "torch.randperm(n3.common, generator=generator)", "torch.randperm(n3.common)",
+     {"prompt.start": 3}, "draw by the generator that comes in"),
+    ("prompt-start", "nn.Parameter(torch.cat(rows).detach())", "torch.cat(rows)", {"prompt.start": 4},
+     "it would not be trained"),
+    ("prompt-figure", "min(scores(", "max(scores(", {"prompt.figure": 0}, "look at the lowest dot"),
+    ("prompt-hunt", "### END SOLUTION", "mended.pop(min(mended))", {"prompt.hunt": 5}, "a fault is still in"),
+    ("prompt-shortest", "length = min(", "length = 1 + min(", {"prompt.shortest": 3}, "a shorter one reaches"),
+    ("prompt-shortest", "range(1, 7)", "(1, 7)", {"prompt.shortest": 1}, "two measurements decide"),
+    ("prompt-shortest", "length * 24", "2 * 24 * length", {"prompt.shortest": 4}, "the prompt alone is trained"),
+]  # fmt: skip
