@@ -17,7 +17,8 @@ from peft_edu.classroom import sandbox
 from peft_edu.classroom.__main__ import main
 from peft_edu.classroom.grade import Graded, asked_in
 from peft_edu.classroom.gradebook import identities
-from peft_edu.classroom.numbers import canonical
+from peft_edu.classroom.notebook import NoPoint, part
+from peft_edu.classroom.numbers import EVERYBODY, canonical
 from peft_edu.classroom.release import STUB, release, released
 from peft_edu.classroom.report import write_marks
 from peft_edu.classroom.restore import known_cells, marked, restored
@@ -226,8 +227,8 @@ def test_the_source_says_the_points_that_its_tasks_give(exercise):
 def test_a_released_copy_holds_no_line_of_a_solution(exercise, tmp_path):
     lines = set()
     for each in SOURCES[exercise].cells:
-        for part in re.findall(r"### BEGIN SOLUTION\n(.*?)### END SOLUTION", each.source, re.DOTALL):
-            lines |= {line.strip() for line in part.splitlines() if len(line.strip()) > 12}
+        for solution in re.findall(r"### BEGIN SOLUTION\n(.*?)### END SOLUTION", each.source, re.DOTALL):
+            lines |= {line.strip() for line in solution.splitlines() if len(line.strip()) > 12}
     kept = "\n".join(each.source for each in SOURCES[exercise].cells)
     kept = re.sub(r"### BEGIN SOLUTION\n(.*?)### END SOLUTION", "", kept, flags=re.DOTALL)
     text = "\n".join(each.source for each in released(SOURCES[exercise]).cells)
@@ -242,6 +243,38 @@ def test_releasing_twice_leaves_no_difference(tmp_path):
     again = release([FOLDER / f"{name}.ipynb" for name in EXERCISES], tmp_path / "two.zip")
     assert again.read_bytes() == (tmp_path / "one.zip").read_bytes()
     assert zipfile.ZipFile(again).namelist() == [*(f"{name}.ipynb" for name in EXERCISES), "progress.jsonl"]
+
+
+@pytest.mark.parametrize("exercise", EXERCISES)
+def test_otter_gets_a_test_for_each_part_of_a_task(exercise, tmp_path):
+    """That `otter assign` and `otter run` give the same points was tried by hand (version 7.0: all, none, part)."""
+    assert main(["release", exercise, "--otter", str(tmp_path)]) == 0
+    cells = nbformat.read(tmp_path / f"{exercise}.ipynb", 4).cells
+    worth = [int(each) for cell in cells for each in re.findall(r"TEST CONFIG\npoints: (\d+)", cell.source)]
+    assert worth == [points for task, _ in asked_in(SOURCES[exercise]) for points in task.parts.values()]
+    raw = [cell.source.splitlines()[0] for cell in cells if cell.cell_type == "raw"]
+    around = [
+        "# BEGIN QUESTION",
+        "# BEGIN SOLUTION",
+        "# END SOLUTION",
+        "# BEGIN TESTS",
+        "# END TESTS",
+        "# END QUESTION",
+    ]
+    assert raw == ["# ASSIGNMENT CONFIG", *around * len(full(exercise))]
+    assert not [cell for cell in cells if "graded(" in cell.source and cell.cell_type == "code"]
+
+
+def test_a_part_that_is_not_right_raises_its_sentence():
+    numbers = TASKS["lora.sizes"].numbers_of(EVERYBODY)
+    answer = {
+        "parameters": numbers.blocks * len(numbers.maps) * numbers.rank * 2 * numbers.width,
+        "share": 1,
+        "moments": 1,
+    }
+    part("lora.sizes", answer, 0)
+    with pytest.raises(NoPoint, match="trained parameters / parameters of those"):
+        part("lora.sizes", answer, 1)
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,11 @@ import os
 import sys
 from pathlib import Path
 
+import nbformat
+
 from peft_edu.classroom.grade import asked_in, grade, read_source
 from peft_edu.classroom.gradebook import identities
+from peft_edu.classroom.otter import as_otter
 from peft_edu.classroom.release import release
 from peft_edu.classroom.report import write_all
 from peft_edu.classroom.sandbox import Limits
@@ -20,6 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     out = commands.add_parser("release", help="write a zip of students' copies")
     out.add_argument("exercises", nargs="*", help="names, as 07_lora; all, if none is given")
     out.add_argument("--to", type=Path, default=Path("build/exercises.zip"), help="the zip")
+    out.add_argument("--otter", type=Path, metavar="FOLDER", help="write there what `otter assign` takes, no zip")
     out.set_defaults(run=_release)
     back = commands.add_parser("grade", help="grade what was handed in")
     back.add_argument("submissions", type=Path, help="a folder of notebooks, a zip of Moodle or Canvas, an exchange")
@@ -45,9 +49,14 @@ def main(arguments: list[str] | None = None) -> int:
 def _release(asked: argparse.Namespace) -> None:
     names = asked.exercises or sorted(path.stem for path in asked.source.glob("*.ipynb"))
     paths = [asked.source / f"{name.removesuffix('.ipynb')}.ipynb" for name in names]
-    for path in paths:
-        read_source(path)
-    print(f"{release(paths, asked.to)}: {', '.join(path.stem for path in paths)}")
+    sources = {path: read_source(path) for path in paths}
+    if asked.otter:
+        asked.otter.mkdir(parents=True, exist_ok=True)
+        for path, source in sources.items():
+            nbformat.write(as_otter(source, path.stem), asked.otter / path.name)
+    else:
+        release(paths, asked.to)
+    print(f"{asked.otter or asked.to}: {', '.join(path.stem for path in paths)}")
 
 
 def _grade(asked: argparse.Namespace) -> None:
