@@ -321,7 +321,8 @@ def test_a_class_is_graded_in_one_run_and_a_second_run_grades_what_is_new(tmp_pa
     hand_in(folder, "other.ipynb", nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 + 1")]))
     hand_in(folder, "Bo/07_lora.ipynb", solved("07_lora", "Anna Li"))
     hand_in(folder, "07_lora.ipynb", solved("07_lora", "Dee"))
-    hand_in(folder, "nick.ipynb", solved("07_lora", "Nicholas"))
+    peeked = "from peft_edu.classroom.tasks.lora import CODE\nsizes = None"
+    hand_in(folder, "nick.ipynb", solved("07_lora", "Nicholas", lora_sizes=peeked))
     (folder / "broken.zip").write_bytes(b"PK\x03\x04 and then nothing")
     kernel = solved("07_lora", "R fan")
     kernel.metadata.kernelspec = {"name": "ir", "display_name": "R", "language": "R"}
@@ -336,13 +337,15 @@ def test_a_class_is_graded_in_one_run_and_a_second_run_grades_what_is_new(tmp_pa
     table = (to / "marks.csv").read_text(encoding="utf-8-sig").splitlines()
     marks = {line.split(",")[0]: line.split(",")[1:8] for line in table[1:]}
     all_points = [str(n) for n in full("07_lora").values()]
-    assert marks["Anna Li"][:6] == marks["R fan"][:6] == marks["Dee"][:6] == marks["nick"][:6] == all_points
+    assert marks["Anna Li"][:6] == marks["R fan"][:6] == marks["Dee"][:6] == all_points
+    assert marks["nick"][:6] == ["0", *all_points[1:]]
     assert marks["Çağ Yı"][:6] == [*all_points[:4], "0", all_points[5]]
     assert marks["stub"] == marks["'=cmd"] == marks["other"] == marks["broken"] == ["0"] * 7
     text = "\n".join(table)
     assert "no notebook that can be read" in text and "the notebook of another lesson" in text
     assert "stands the name 'Anna Li', and it was handed in by 'Bo': Bo's numbers were taken" in text
     assert "handed in by 'nick': Nicholas's numbers were taken" in text
+    assert text.count("from the checks themselves") == 1
     page = (to / "class.html").read_text(encoding="utf-8")
     assert "word for word" in page and "<td>Bo<td>Hunt<td>4" in page and "How many?" in page and "10 students" in page
     feedback = (to / "feedback" / "Çağ Yı.html").read_text(encoding="utf-8")
