@@ -1,0 +1,32 @@
+"""What students believe of training a model that talks."""
+
+EXERCISE = "09_a_real_language_model"
+PLANTED = [
+    ("chat-sizes", "narrow = d // n1.heads * heads", "narrow = d", {"chat.sizes": 0},
+     "the keys and values of this model"),
+    ("chat-sizes", "n1.rank * (a + b) for", "n1.rank * a for", {"chat.sizes": 0}, "only A is counted"),
+    ("chat-batch", "asked + answer + 1 for", "asked + answer for", {"chat.batch": 3},
+     "the end of each answer is a token"),
+    ("chat-batch", "weights = [answer + 1", "weights = [answer", {"chat.batch": 2},
+     "the end of each answer is learned"),
+    ("chat-batch", "sum(w * loss for w, loss in zip(weights, n2.losses, strict=True)) / sum(weights)",
+     "sum(n2.losses) / 4", {"chat.batch": 3}, "the mean of four means"),
+    ("chat-labels", "said if learned else [-100] * len(said))", "said if learned else [-100] * len(said))][1:] + [-100",
+     {"chat.labels": 3}, "shifted by one"),
+    ("chat-labels", "(said if learned else [-100] * len(said))", "said", {"chat.labels": 3}, "which tokens"),
+    ("chat-labels", "[-100, *(said if", "[-100, *(said[:-1] + [-100] if", {"chat.labels": 3}, "never stops"),
+    ("chat-labels", "return ids[-length:], labels[-length:]", "return ids[:length], labels[:length]",
+     {"chat.labels": 4}, "cut the beginning"),
+    ("chat-score", "valid += isinstance(given, dict)", "valid += given is not None", {"chat.score": 3},
+     "but no record"),
+    ("chat-score", "exact += hits == len(given) == len(right)", "exact += text == json.dumps(right)",
+     {"chat.score": 3}, "the order of the fields"),
+    ("chat-score", "counts.append((hits, len(given) + len(right)))", "counts.append((2 * hits, 4 * len(right)))",
+     {"chat.score": 2}, "(recall)"),
+    ("chat-figure", "min(stored_scores(", "max(stored_scores(", {"chat.figure": 0}, "look at the lowest dot"),
+    ("chat-hunt", "### END SOLUTION", "mended.pop(min(mended))", {"chat.hunt": 5}, "a fault is still in"),
+    ("chat-hunt", "### END SOLUTION", "mended.popitem()\nmended[5] = 'return ids, labels[1:]'", {"chat.hunt": 4},
+     "with your line 5"),
+    ("chat-kept", "model = trained(with_old=True)", "model = trained(with_old=False)", {"chat.kept": 3}, "may rise by"),
+    ("chat-kept", "range(40)", "range(2)", {"chat.kept": 0}, "answers do not come out"),
+]  # fmt: skip
