@@ -1,0 +1,31 @@
+"""What students believe of a choice, and of what it costs."""
+
+EXERCISE = "08_choosing_a_method"
+PLANTED = [
+    ("choosing-bill", "2 * n1.rank", "n1.rank", {"choosing.bill": 5}, "only A is counted, or only B"),
+    ("choosing-bill", "4 * (n1.base + each) + 12 * each", "16 * (n1.base + each)", {"choosing.bill": 5},
+     "it is frozen"),
+    ("choosing-bill", "2 * (n1.base + n1.customers * each)", "2 * n1.customers * (n1.base + each)",
+     {"choosing.bill": 5}, "they share one"),
+    ("choosing-bill", "n1.room * 1e9 - 2 * n1.base", "n1.room * 1e9", {"choosing.bill": 4},
+     "it takes its room first"),
+    ("choosing-rule", 'min(each["seeds"]) if n2.judge == "worst seed" else median(each["seeds"])',
+     'sum(each["seeds"]) / 3', {"choosing.rule": 1}, "you judge by the mean"),
+    ("choosing-rule", "near, key=lambda name: candidates[name][n2.prefer]", "near, key=lambda name: -left[name]",
+     {"choosing.rule": 3}, "you take the best score"),
+    ("choosing-rule", ", default=None)", ")", {"choosing.rule": 5}, "where nothing fits it stops"),
+    ("choosing-rule", "n2.bytes:", "n2.bytes - 1:", {"choosing.rule": 1}, "who has exactly n2.bytes"),
+    ("choosing-figure", "if a > 0 or b < 0", "if abs(a + b) >= 2", {"choosing.figure": 2},
+     "differ in the mean by a point"),
+    ("choosing-figure", '"low": low, "high": high', '"low": -high, "high": -low', {"choosing.figure": 2},
+     "the other way round"),
+    ("choosing-hunt", "### END SOLUTION", "mended.pop(min(mended))", {"choosing.hunt": 5}, "a fault is still in"),
+    ("choosing-hunt", "### END SOLUTION", "mended.popitem()\nmended[1] = 'def compare(methods, rates):'",
+     {"choosing.hunt": 4}, "with your line 1"),
+    ("choosing-customer", '"bytes": bytes_each', '"bytes": {name: each / 4 for name, each in bytes_each.items()}',
+     {"choosing.customer": 6}, "in float32 each takes 4 bytes"),
+    ("choosing-customer", "loss_on(models[chosen], test)", "loss_on(models[chosen], validation)",
+     {"choosing.customer": 6}, "it has chosen already"),
+    ("choosing-customer", "chosen = min(good, key=bytes_each.get)", 'chosen = "biases, top 6"',
+     {"choosing.customer": 4}, "by your own losses"),
+]  # fmt: skip
