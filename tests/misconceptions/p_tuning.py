@@ -1,0 +1,31 @@
+"""What students believe of P-tuning."""
+
+EXERCISE = "05_p_tuning_v1"
+PLANTED = [
+    ("p_tuning-sizes", "h * read + h * h + 2 * h", "h * read + h * h + h", {"p_tuning.sizes": 2},
+     "PyTorch has two biases a gate"),
+    ("p_tuning-sizes", "sum(2 * gates *", "sum(gates *", {"p_tuning.sizes": 2}, "this is one direction"),
+    ("p_tuning-sizes", "n * d + recurrent + mlp", "recurrent + mlp", {"p_tuning.sizes": 3}, "the start is left out"),
+    ("p_tuning-sizes", "n1.relations * n * d * 4 / 1e6", "n1.relations * n * d / 1e6", {"p_tuning.sizes": 3},
+     "numbers, not bytes"),
+    ("p_tuning-template", "next(pseudo) if", "-1 if", {"p_tuning.template": 4}, "every pseudo token has the id -1"),
+    ("p_tuning-template", "(ids != pad).long()", "(ids >= 0).long()", {"p_tuning.template": 6},
+     "ids below 0 are masked"),
+    ("p_tuning-template", "torch.where(at_gap, own, -100)", "torch.where(at_gap, own, ids)",
+     {"p_tuning.template": 5}, "the words of the text are to be written as well"),
+    ("p_tuning-template", "at_gap.long().argmax(1)",
+     'torch.tensor([1 + n2.template.split().index("[MASK]") for _ in names])', {"p_tuning.template": 6},
+     "there a name is one piece"),
+    ("p_tuning-encoder", "torch.randn(n, d)", "torch.ones(n, d)", {"p_tuning.encoder": 4}, "rows of start are alike"),
+    ("p_tuning-encoder", "self.mlp(self.net(self.start)[0])", "self.mlp(self.net(self.start[None])[0][0])",
+     {"p_tuning.encoder": 2}, "each pseudo token is read by itself"),
+    ("p_tuning-encoder", "getattr(nn, n3.between)()", "nn.Identity()", {"p_tuning.encoder": 3},
+     "nothing stands between the two maps"),
+    ("p_tuning-encoder", 'if n3.rule == "x', 'if n3.rule != "x', {"p_tuning.encoder": 3}, "x is added or left out"),
+    ("p_tuning-figure", "min(scores(", "max(scores(", {"p_tuning.figure": 0}, "look at the lowest dot"),
+    ("p_tuning-hunt", "### END SOLUTION", "mended.pop(max(mended))", {"p_tuning.hunt": 5}, "a fault is still in"),
+    ("p_tuning-choice", "run.method.added[0].start.detach()", "torch.zeros(2, 128)", {"p_tuning.choice": 2},
+     "was it trained"),
+    ("p_tuning-choice", '100 * runs[chosen].score("test")', 'runs[chosen].score("test")', {"p_tuning.choice": 4},
+     "this is a fraction"),
+]  # fmt: skip
