@@ -82,15 +82,15 @@ def _share(answer: object, n: SimpleNamespace) -> None:
     right = 100 * _lora(n, n.kv_heads) / frozen
     wrong = {
         "this is a fraction: the answer is asked for in per cent": right / 100,
-        "this is the share of the maps in n1.maps: all seven of a block are asked for": 100
+        "this is the share of the maps in n.maps: all seven of a block are asked for": 100
         * _lora(n, n.kv_heads)
         / of_maps,
         "the trained ones stand on both sides: set them against the frozen maps alone": 100 * right / (100 + right),
         "this is upside down": 1e4 / right,
     }
     if of_maps == frozen:
-        wrong.pop("this is the share of the maps in n1.maps: all seven of a block are asked for")
-    otherwise = "the seven maps of a block: query, key, value, output, and gate, up, down with n1.inner"
+        wrong.pop("this is the share of the maps in n.maps: all seven of a block are asked for")
+    otherwise = "the seven maps of a block: query, key, value, output, and gate, up, down with n.inner"
     expect(plain_number(item(answer, "share"), "share"), right, wrong, otherwise, 1e-3)
 
 
@@ -255,7 +255,7 @@ def _ids(f: object, n: SimpleNamespace) -> None:
         roles = [role for role, _ in turns]
         wrong = {
             "the marks are missing: each turn begins with that of its role": [t for _, s in turns for t in [*s, n.end]],
-            "only answers end with n3.end here: every turn does": [
+            "only answers end with n.end here: every turn does": [
                 t for r, s in turns for t in [n.marks[r], *s, *[n.end] * (r == "assistant")]
             ],
             "the ends are missing: each turn has one": [t for r, s in turns for t in [n.marks[r], *s]],
@@ -265,7 +265,7 @@ def _ids(f: object, n: SimpleNamespace) -> None:
             ],
         }
         told = [why for why, value in wrong.items() if ids == value]
-        more = "each turn is the mark of its role, what was said, and n3.end"
+        more = "each turn is the mark of its role, what was said, and n.end"
         raise Misconception(told[0] if told else f"for the roles {roles} the ids are not right: {more}")
 
 
@@ -286,7 +286,7 @@ def _labels(f: object, n: SimpleNamespace) -> None:
             "0 is a token like any other: what is not learned has the label -100": 0 in labels,
             "the labels are shifted by one: the model does that, and a label stands at its own token": labels
             == right[1:] + [IGNORE],
-            f"n3.learn is {n.learn!r}": labels == _right(turns, other, 99)[1],
+            f"n.learn is {n.learn!r}": labels == _right(turns, other, 99)[1],
             "nothing is learned": not at,
             "everything is learned, the questions as well": at == set(range(len(ids))),
             "the end of an answer is not learned: such a model never stops": at == wanted - ends,
