@@ -29,8 +29,11 @@ if ! suitable .venv/bin/python; then
     "$python" -m venv .venv
 fi
 
+quiet=
+[ "$1" = . ] || quiet=--quiet  # what comes on top is little
+
 pip() {
-    PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install --constraint constraints.txt "$@" ||
+    PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install $quiet --constraint constraints.txt "$@" ||
         fail "pip could not install the packages: see the lines above, mend it (network? disk?) and run make again."
 }
 

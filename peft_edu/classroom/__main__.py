@@ -18,7 +18,7 @@ EXERCISES = Path("notebooks/exercises")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m peft_edu.classroom", description=__doc__)
+    parser = argparse.ArgumentParser(prog="peft-edu", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="release|grade")
     out = commands.add_parser("release", help="write a zip of students' copies")
     out.add_argument("exercises", nargs="*", help="names, as 07_lora; all, if none is given")
@@ -70,6 +70,8 @@ def _grade(asked: argparse.Namespace) -> None:
     )
     missing = write_all(graded, [task for task, _ in asked_in(source)], exercise, place, progress, known)
     print(f"{len(graded)} students. Marks: {place / 'marks.csv'}")
+    if unread := [each.student for each in graded if not each.marks]:
+        print(f"Not graded, see {place / 'notes.csv'}: {', '.join(unread)}.")
     if missing:
         print(f"Not in {asked.gradebook}, or two have the name: {', '.join(missing)}. Fill in their columns by hand.")
     print(f"The class: {place / 'class.html'}. For each student: {place / 'feedback'}")

@@ -88,7 +88,7 @@ def floor(name: str, bars: Bars) -> Task:
             "this is the number that is asked for: read the lowest dot of those that you keep": n.floor,
         }
         otherwise = "read the lowest dot of all that you keep, to half a point"
-        expect(item(answer, "lowest"), right, wrong, otherwise, 0.5 / right)
+        expect(item(answer, "lowest"), right, wrong, otherwise, 0.5 / right, "read that dot once more")
 
     hints = (
         "One dot is one seed. Who trains once gets one of the dots.",
@@ -126,7 +126,7 @@ def apart(name: str, bars: Bars) -> Task:
         right = gain(n.seeds[n.other], n.seeds[n.one])
         for which, end, far in zip(("low", "high"), right, reversed(right), strict=True):
             wrong = {
-                "the difference is the other way round: n.other minus n.one": -far,
+                "the difference is the other way round: `other` minus `one`": -far,
                 "this is the mean of the difference: its interval has two ends around it": sum(right) / 2,
                 "this is the other end of the interval": far,
             }
@@ -135,7 +135,7 @@ def apart(name: str, bars: Bars) -> Task:
                 expect(given, end, wrong, "mean -+ 2.776 s / sqrt(5) of the five differences, s with n - 1", 1e-3)
 
     hints = (
-        "Take away n.one's score from n.other's for each seed: five numbers.",
+        "Take away the score of `one` from that of `other` for each seed: five numbers.",
         "The mean of five numbers lies with 95% within 2.776 s / sqrt(5) of theirs; statistics.stdev gives s.",
         "Where zero lies in that interval, five seeds do not tell which of the two is better.",
     )
@@ -160,7 +160,7 @@ def _expect_names(
 ) -> None:
     given = item(answer, key)
     if isinstance(given, str) or not set(given) <= set(shown):
-        raise Misconception(f"`{key}` is a list of names as they stand in n.shown; got {given!r:.80}")
+        raise Misconception(f"`{key}` is a list of names as they stand in `shown`; got {given!r:.80}")
     if set(given) != right:
         told = [why for why, names in wrong.items() if names == set(given)]
         more = "one that belongs there is missing" if right > set(given) else "one or more of them do not belong there"

@@ -21,20 +21,22 @@ from peft_edu.classroom.task import TASKS, Mark, Task
 
 # Where a check changes, marks are given anew.
 CHECKS = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py")))).hexdigest()
+SOURCE = "the teacher's solution"
 LONG = 200  # characters from which on two equal answers are no chance
 SOLUTION = re.compile(r"^ *### BEGIN SOLUTION\n.*?### END SOLUTION$", re.DOTALL | re.MULTILINE)
 
 
 @dataclass
 class Graded:
-    """What one student got: `marks` of each task with the numbers of the name `counted_as`, and what there is to tell
-    beside them."""
+    """What one student got: `marks` of each task (none for a file that cannot be read) with the numbers of the name
+    `counted_as`, what there is to tell beside them, and what only the teacher is told."""
 
     student: str
     counted_as: str
     checksum: str
     marks: dict[str, list[Mark]]
     notes: list[str]
+    for_teacher: list[str]
 
     @property
     def points(self) -> dict[str, int]:
@@ -74,6 +76,8 @@ def _tell_copies(graded: list[Graded], submissions: list[Submission], source: No
     """Answers that are word for word the same, and more than a line: for the teacher to look at."""
     writers: dict[tuple[str, str], list[str]] = {}
     stubs = {written(SOLUTION.sub("", cell.source)) for cell in known_cells(source)}
+    for cell in known_cells(source):
+        writers[cell.id, written(cell.source)] = [SOURCE]
     for each in submissions:
         try:
             cells = each.notebook().cells
@@ -88,30 +92,34 @@ def _tell_copies(graded: list[Graded], submissions: list[Submission], source: No
             if each.student in students and len(students) > 1:
                 others = ", ".join(other for other in students if other != each.student)
                 told = f"The cell {name} is word for word that of {others}."
-                each.notes += [] if told in each.notes else [told]
+                each.for_teacher += [] if told in each.for_teacher else [told]
 
 
 def written(text: str) -> str:
     """A cell's text without the places where nothing was written."""
-    return "\n".join(line.rstrip() for line in text.splitlines() if line.strip() not in ("", "..."))
+    left_out = ("", "...", "### BEGIN SOLUTION", "### END SOLUTION")
+    return "\n".join(line.rstrip() for line in text.splitlines() if line.strip() not in left_out)
 
 
 def _one(
     each: Submission, checksum: str, source: NotebookNode, class_list: list[str], limits: Limits, own: bool
 ) -> Graded:
+    for_teacher: list[str] = []
     try:
         notebook = each.notebook()
         _expect_this_exercise(notebook, source)
+        for_teacher = _looks_up(notebook, source)
         notes, name = _whose(each.student, each.typed_name(), class_list) if own else ([], EVERYBODY)
         others = [other for other in class_list if other != each.student] if own else []
         outcome = run(restored(notebook, source), name, others, limits)
         notes += _changed(notebook, source)
     except ValueError as error:
-        outcome, notes, name = Outcome(), [f"Not graded: {error}."], each.student if own else EVERYBODY
+        told = f"Not graded: {error}. Hand it in again."
+        return Graded(each.student, each.student, checksum, {}, [*each.notes, told], [])
     marks = {
         task.name: outcome.marks.get(task.name) or _missing(task, cell, outcome) for task, cell in asked_in(source)
     }
-    return Graded(each.student, name, checksum, marks, each.notes + notes + outcome.notes)
+    return Graded(each.student, name, checksum, marks, each.notes + notes + outcome.notes, for_teacher)
 
 
 def asked_in(source: NotebookNode) -> Iterable[tuple[Task, str]]:
@@ -145,14 +153,20 @@ def _changed(notebook: NotebookNode, source: NotebookNode) -> list[str]:
     gone = [name for name in ours if name not in counts]
     doubled = [name for name, n in counts.items() if n > 1 and name in ours]
     edited = [name for name, text in theirs if name in ours and ours[name].kind != "own" and text != ours[name].source]
-    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     notes = []
-    if any("classroom.tasks" in text for text in code if text not in {cell.source for cell in ours.values()}):
-        notes.append("A cell takes something from the checks themselves, peft_edu.classroom.tasks: look at it.")
     for what, names in (("deleted", gone), ("doubled", doubled), ("edited", dict.fromkeys(edited))):
         if names:
             notes.append(f"Cells that were {what}: {', '.join(names)}. What is ours was run as it was handed out.")
     return notes
+
+
+def _looks_up(notebook: NotebookNode, source: NotebookNode) -> list[str]:
+    """Whether a student's cell reads answers where the checks have them."""
+    ours = {cell.source for cell in source.cells}
+    hidden = {f".{name}" for task, _ in asked_in(source) for name in task.hidden}
+    theirs = [cell.source for cell in notebook.cells if cell.cell_type == "code" and cell.source not in ours]
+    found = [name for name in sorted({"classroom.tasks", *hidden}) if any(name in text for text in theirs)]
+    return [f"A cell reads {', '.join(found)}, where the answers are: look at it."] if found else []
 
 
 def _whose(student: str, typed: str | None, class_list: list[str]) -> tuple[list[str], str]:

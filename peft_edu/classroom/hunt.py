@@ -5,12 +5,13 @@ should be, by their numbers. Each fault is judged by itself: the right code with
 work. So whoever finds one of three has the points for one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from random import Random
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 
-from peft_edu.classroom.task import Part
+from peft_edu.classroom.task import Part, Task
 from peft_edu.lab.exercises.check import Misconception, NotWritten
 
 
@@ -32,6 +33,18 @@ class Listing:
     test: Callable[[dict], None]
     names: dict  # what the code may use
 
+    def task(self, name: str, hints: tuple[str, str, str], errors: Mapping[str, str] = MappingProxyType({})) -> Task:
+        """The hunt as a task: two points for each fault that is mended, in the order in which they stand, and one for
+        breaking nothing else."""
+        parts: dict[Part, int] = {partial(self._mended, place=place): 2 for place in range(3)}
+        parts[self._unbroken] = 1
+        visible = {"stars": 3, "minutes": 25, "shown": ("listing",), "hidden": ("faults",)}
+        return Task(name, "Hunt", self._numbers, parts, hints, errors=dict(errors), **visible)
+
+    def _numbers(self, draw: Random) -> dict:
+        faults = self.draw(draw)
+        return {"faults": faults, "listing": self.numbered(faults), "code": self.with_faults(faults)}
+
     def draw(self, draw: Random) -> list[Fault]:
         """Three faults in three lines, one of those that a line can have."""
         lines = sorted({fault.right for fault in self.faults})
@@ -47,13 +60,6 @@ class Listing:
         lines = enumerate(self.with_faults(faults).splitlines(), start=1)
         return "\n".join(f"{number:2}  {line}" for number, line in lines)
 
-    def parts(self, each: int, rest: int) -> dict[Part, int]:
-        """Points for each fault that is mended, in the order in which they stand, and for breaking nothing else."""
-        parts = {
-            lambda answer, n, k=k: self._mended(answer, n.faults, self._sorted(n.faults)[k]): each for k in range(3)
-        }
-        return parts | {lambda answer, n: self._unbroken(answer, n): rest}
-
     def run(self, code: str) -> dict:
         """The names that the code defines."""
         found = dict(self.names)
@@ -66,20 +72,25 @@ class Listing:
     def _place(self, fault: Fault) -> int:
         return [line.strip() for line in self.code.splitlines()].index(fault.right)
 
-    def _sorted(self, faults: list[Fault]) -> list[Fault]:
-        return sorted(faults, key=self._place)
-
     def _indented(self, fault: Fault, text: str) -> str:
         line = self.code.splitlines()[self._place(fault)]
         return line[: len(line) - len(line.lstrip())] + text
 
-    def _mended(self, answer: object, faults: list[Fault], fault: Fault) -> None:
-        given = self._lines(answer)
-        if self._place(fault) + 1 not in given:
-            left = [each for each in faults if self._place(each) + 1 not in given]
-            how = f". {fault.seen}" if len(left) == 1 else f": {len(left)} are not mended"
-            raise Misconception(f"a fault is still in{how}")
-        self._with(self._place(fault), given[self._place(fault) + 1])
+    def _mended(self, answer: object, n: SimpleNamespace, place: int) -> None:
+        left = self._left(self._changed(answer, n.faults), n.faults)
+        fault = sorted(n.faults, key=self._place)[place]
+        if fault in left:
+            raise Misconception(f"a fault is still in{f'. {fault.seen}' if len(left) == 1 else ''}")
+
+    def _left(self, given: dict[int, str], faults: list[Fault]) -> list[Fault]:
+        """Those that are not mended. Where a line does not help it is not told whether it had a fault."""
+        return [each for each in faults if not self._works(self._place(each), given.get(self._place(each) + 1))]
+
+    def _works(self, place: int, text: str | None) -> bool:
+        try:
+            return text is not None and self._with(place, text) is None
+        except Misconception:
+            return False
 
     def _with(self, place: int, text: str) -> None:
         lines = self.code.splitlines()
@@ -93,12 +104,21 @@ class Listing:
             raise Misconception(f"with your line {place + 1} it stops: {type(error).__name__}: {error}") from error
 
     def _unbroken(self, answer: object, n: SimpleNamespace) -> None:
-        given, places = self._lines(answer), {self._place(fault) + 1 for fault in n.faults}
+        given = self._changed(answer, n.faults)
         for number, text in given.items():
-            if number not in places:
-                self._with(number - 1, text)
-        if not given.keys() & places:
+            self._with(number - 1, text)
+        if len(self._left(given, n.faults)) == 3:
             raise Misconception("no fault is mended by these lines")
+
+    def _changed(self, answer: object, faults: list[Fault]) -> dict[int, str]:
+        """The lines that are not as they stand in the student's listing."""
+        stood = self.with_faults(faults).splitlines()
+        given = {k: line for k, line in self._lines(answer).items() if line.strip() != stood[k - 1].strip()}
+        if not given:
+            raise NotWritten("the lines are as they stand in the listing")
+        if len(given) > 3:
+            raise Misconception(f"{len(given)} lines are changed: there are three faults, in one line each")
+        return given
 
     def _lines(self, answer: object) -> dict[int, str]:
         if not isinstance(answer, dict) or not all(isinstance(line, str) for line in answer.values()):
@@ -109,6 +129,4 @@ class Listing:
         for number in answer:
             if not str(number).isdecimal() or not 1 <= int(number) <= last:
                 raise Misconception(f"there is no line {number!r}: the lines are 1 to {last}")
-        if len(answer) > 3:
-            raise Misconception(f"{len(answer)} lines are given: there are three faults, in one line each")
         return {int(number): line for number, line in answer.items()}

@@ -12,6 +12,7 @@ from peft_edu.classroom.numbers import EVERYBODY, canonical
 from peft_edu.classroom.task import Mark, Task, known_task
 from peft_edu.lab.workbook import keep
 
+WIDE = 90  # characters in a line of a cell's output, where the window is 1024 points wide
 GRADED_AS = "PEFT_EDU_STUDENT"  # set where submissions are graded: this name holds, whatever the notebook says
 _typed = EVERYBODY
 _hints_given: dict[str, int] = {}
@@ -45,7 +46,17 @@ def ask(name: str) -> SimpleNamespace:
     display({"text/html": _card(task, numbers), "text/plain": f"Your numbers for {name}"}, raw=True)
     if task.show:
         task.show(numbers)
-    return numbers
+    return _without_hidden(task, numbers)
+
+
+def _without_hidden(task: Task, numbers: SimpleNamespace) -> SimpleNamespace:
+    """What is printed and completed holds no answer; the functions that make data of it find all."""
+
+    class Numbers(SimpleNamespace):
+        def __getattr__(self, name: str) -> object:
+            return getattr(numbers, name)
+
+    return Numbers(**{name: value for name, value in vars(numbers).items() if name not in task.hidden})
 
 
 def _card(task: Task, numbers: SimpleNamespace) -> str:
@@ -93,16 +104,16 @@ def part(name: str, answer: object, number: int) -> None:
         raise NoPoint(mark.why)
 
 
-def hint(name: str) -> None:
+def hint(name: str = "") -> None:
     """The next of three hints, then what to do about errors that people get here."""
     task, given = known_task(name), _hints_given.get(name, 0)
     _hints_given[name] = given + 1
     if given < len(task.hints):
-        print(f"Hint {given + 1} of {len(task.hints)}: {task.hints[given]}")
+        print(fill(f"Hint {given + 1} of {len(task.hints)}: {task.hints[given]}", WIDE, break_on_hyphens=False))
         return
     print("There is no further hint. If you see this error:" if task.errors else "There is no further hint.")
     for error, remedy in task.errors.items():
-        print(fill(f"{error}: {remedy}", 100, initial_indent="  ", subsequent_indent="    "))
+        print(fill(f"{error}: {remedy}", WIDE, initial_indent="  ", subsequent_indent="    "))
 
 
 def told(marks: list[Mark]) -> str:
@@ -113,4 +124,4 @@ def told(marks: list[Mark]) -> str:
         if mark.why:
             missing[mark.why] = missing.get(mark.why, 0) + mark.worth
     lines = [f"{reached} of {worth} points."] + [f"{why} ({_points(points)})" for why, points in missing.items()]
-    return "\n".join(fill(line, 100, break_on_hyphens=False) for line in lines)
+    return "\n".join(fill(line, WIDE, break_on_hyphens=False) for line in lines)

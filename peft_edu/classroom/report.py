@@ -24,15 +24,18 @@ table{border-collapse:collapse}td,th{padding:.25em .9em .25em 0;text-align:left;
 border-bottom:1px solid #ddd}.full{color:#176b3a}img{max-width:100%}</style>
 <h1>{{ title }}</h1>{% block body %}{% endblock %}</html>"""
 FEEDBACK = """{% for note in graded.notes %}<p>{{ note }}</p>{% endfor %}
-<p><b>{{ graded.points.values() | sum }} of {{ tasks | sum(attribute="points") }} points</b></p>
-{% for task in tasks %}<h2>{{ task.title }}: {{ graded.points[task.name] }} of {{ task.points }}</h2>
+{% if graded.marks %}<p><b>{{ graded.points.values() | sum }} of {{ tasks | sum(attribute="points") }} points</b></p>
+{% for task in tasks %}
+<h2>{{ loop.index }} · {{ task.title }} ({{ graded.points[task.name] }} of {{ task.points }})</h2>
 {{ numbers(task, graded) | safe }}<ul>
 {% for why, points in reasons(graded.marks[task.name]) %}<li>{{ why }} <b>({{ points }})</b></li>
-{% else %}<li class="full">All right.</li>{% endfor %}</ul>{% endfor %}"""
-CLASS = """<p>{{ class_ | length }} student{{ "s" if class_ | length != 1 }}. Mean: {{ "%.1f" | format(mean) }} of
-{{ worth }} points.</p><table><tr><th>student{% for task in tasks %}<th>{{ task.title }} ({{ task.points }}){% endfor %}
+{% else %}<li class="full">All right.</li>{% endfor %}</ul>{% endfor %}{% endif %}"""
+CLASS = """<p>{{ class_ | length }} student{{ "s" if class_ | length != 1 }}, of whom {{ marked }} could be graded.
+Their mean: {{ "%.1f" | format(mean) }} of {{ worth }} points.</p>
+<table><tr><th>student{% for task in tasks %}<th>{{ task.title }} ({{ task.points }}){% endfor %}
 <th>of {{ worth }}</tr>{% for each in class_ %}<tr><td>{{ each.student }}{% for task in tasks %}
-<td>{{ each.points[task.name] }}{% endfor %}<td><b>{{ each.points.values() | sum }}</b></tr>{% endfor %}</table>
+<td>{{ each.points[task.name] }}{% endfor %}<td><b>{{ each.points.values() | sum if each.marks }}</b></tr>{% endfor %}
+</table>
 <img alt="{{ alt }}" src="data:image/png;base64,{{ picture }}">
 <h2>What was misunderstood</h2><table><tr><th>task<th>what was told<th>students</tr>
 {% for task, why, names in misunderstood %}<tr><td>{{ task }}<td>{{ why }}
@@ -43,7 +46,8 @@ CLASS = """<p>{{ class_ | length }} student{{ "s" if class_ | length != 1 }}. Me
 "No progress.jsonl was handed in: it lies beside the notebook, in the folder of the zip." }}</p>{% endif %}
 {% if guesses %}<h2>What was predicted</h2>{% for question, counts in guesses %}<p>{{ question }}</p><table>
 {% for guess, n in counts %}<tr><td>{{ guess }}<td>{{ "■" * n }} {{ n }}</tr>{% endfor %}</table>{% endfor %}{% endif %}
-<h2>To look at</h2><ul>{% for each in class_ %}{% for note in each.notes %}<li>{{ each.student }}: {{ note }}</li>
+<h2>To look at</h2><ul>{% for each in class_ %}{% for note in each.notes + each.for_teacher %}
+<li>{{ each.student }}: {{ note }}</li>
 {% endfor %}{% endfor %}</ul>"""
 TEMPLATES = Environment(autoescape=True, trim_blocks=True)
 
@@ -75,7 +79,8 @@ def write_all(
     progress: dict[str, bytes],
     known: dict[str, dict[str, str]],
 ) -> list[str]:
-    """marks.csv, feedback/NAME.html for each student, and class.html. Returns whom the platform does not know."""
+    """marks.csv, notes.csv, feedback/NAME.html for each student, and class.html. Returns whom the platform does not
+    know."""
     (place / "feedback").mkdir(parents=True, exist_ok=True)
     missing = write_marks(graded, tasks, place / "marks.csv", known)
     for each, name in zip(graded, _file_names(graded), strict=True):
@@ -87,19 +92,28 @@ def write_all(
 
 def write_marks(graded: list[Graded], tasks: list[Task], path: Path, known: dict[str, dict[str, str]]) -> list[str]:
     """A line a student and a column a task. `known`: the platform's own columns by name, as `identities` gives them;
-    they come first. Returns the students whom the platform does not know."""
-    first = list(next(iter(known.values()), {}))
+    they come first, and Canvas gets what it asks of a gradebook. Returns the students whom the platform does not know.
+    """
+    first = list(next(iter(known.values()), {"Student": ""}))
     missing = [each.student for each in graded if key(each.student) not in known] if known else []
-    with open(path, "w", newline="", encoding="utf-8-sig") as file:  # by the mark at its start Excel knows UTF-8
-        writer = csv.writer(file)
-        own = [*(f"{task.name} (of {task.points})" for task in tasks), "Total", "Notes"]
-        writer.writerow([*(first or ["Student"]), *own])
-        for each in graded:
-            theirs = known.get(key(each.student), {})
-            who = [theirs.get(name, "") for name in first] if theirs else [each.student, *[""] * (len(first) - 1)]
-            points = [each.points[task.name] for task in tasks]
-            writer.writerow([*map(_plain, who), *points, sum(points), _plain(" ".join(each.notes))])
+    canvas = bool(known) and "Student" in first  # it makes an assignment of each column: a total would count twice
+    rows = [[*first, *(f"{task.name} (of {task.points})" for task in tasks), *([] if canvas else ["Total"])]]
+    if canvas:
+        rows.append(["    Points Possible", *[""] * (len(first) - 1), *(task.points for task in tasks)])
+    for each in graded:
+        who = known.get(key(each.student)) or dict.fromkeys(first, "") | {first[0]: each.student}
+        points = [each.points.get(task.name, "") for task in tasks]
+        total = [] if canvas else [sum(points) if each.marks else ""]
+        rows.append([*(_plain(who[name]) for name in first), *points, *total])
+    _write_table(path, rows)
+    notes = [[_plain(each.student), _plain(note)] for each in graded for note in each.notes + each.for_teacher]
+    _write_table(path.with_name("notes.csv"), [["Student", "Note"], *notes])
     return missing
+
+
+def _write_table(path: Path, rows: list[list]) -> None:
+    with open(path, "w", newline="", encoding="utf-8-sig") as file:  # by the mark at its start Excel knows UTF-8
+        csv.writer(file).writerows(rows)
 
 
 def _plain(text: str) -> str:
@@ -116,15 +130,18 @@ def _file_names(graded: list[Graded]) -> list[str]:
 
 
 def class_page(graded: list[Graded], tasks: list[Task], exercise: str, progress: dict[str, bytes]) -> str:
-    totals = [sum(each.points.values()) for each in graded]
-    shares = {t.title: 100 * sum(each.points[t.name] for each in graded) / (t.points * len(graded)) for t in tasks}
+    marked = [each.points for each in graded if each.marks]
+    totals = [sum(points.values()) for points in marked]
+    reach = {task.title: 100 * sum(points[task.name] for points in marked) / task.points for task in tasks}
+    shares = {title: reached / max(len(marked), 1) for title, reached in reach.items()}
     titles = {task.name: task.title for task in tasks}
     entries = {student: _entries(data) for student, data in progress.items()}
     return page(
         CLASS,
         f"{exercise}: the class",
         class_=graded,
-        mean=sum(totals) / len(totals),
+        marked=len(marked),
+        mean=sum(totals) / max(len(totals), 1),
         worth=sum(task.points for task in tasks),
         picture=base64.b64encode(style.png(reached(shares))).decode(),
         alt="Of the points of each task the class reached: " + ", ".join(f"{k} {v:.0f}%" for k, v in shares.items()),

@@ -17,6 +17,7 @@ from peft_edu.classroom.numbers import canonical
 from peft_edu.classroom.restore import marked
 from peft_edu.lab.workbook import PROGRESS
 
+KEPT = PurePosixPath(PROGRESS).suffix
 LARGEST = 50_000_000  # bytes of a notebook that is read
 MOODLE = re.compile(r"(?P<name>.+?)_\d+_assignsubmission_\w+")
 CANVAS = re.compile(r"(?P<name>[^_]+)_(?:LATE_)?\d+_\d+_(?P<file>.+)")
@@ -62,7 +63,7 @@ def collect(place: Path, exercise: str) -> tuple[list[Submission], dict[str, byt
     progress: dict[str, bytes] = {}
     for path, when, data in _files(place):
         student = student_of(path, exercise)
-        if path.name == PROGRESS:
+        if path.suffix == KEPT:
             progress[student] = data
             continue
         found = Submission(student, str(path), when, data)
@@ -109,7 +110,7 @@ def _zipped(content: bytes) -> Iterator[tuple[PurePosixPath, datetime, bytes]]:
 
 def _wanted(path: PurePosixPath) -> bool:
     hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
-    return not hidden and (path.suffix == ".ipynb" or path.name == PROGRESS)
+    return not hidden and path.suffix in (".ipynb", KEPT)
 
 
 def student_of(path: PurePosixPath, exercise: str) -> str:

@@ -5,6 +5,7 @@ says what is not right, never with the answer; if it returns, its points are the
 from the numbers each time, and stored nowhere.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -17,6 +18,7 @@ from peft_edu.classroom.numbers import draw_for
 from peft_edu.lab.exercises.check import Feedback, Misconception, NotWritten, judged
 
 COPIED = "this is the answer to somebody else's numbers. Yours are those that `ask` shows under your own name"
+OWN = re.compile(r"\bn\.(\w+)")  # in a sentence: one of the student's numbers, which the notebook has as n1.rank
 Part = Callable[[object, SimpleNamespace], None]
 
 
@@ -31,9 +33,10 @@ class Mark:
 
 @dataclass(frozen=True)
 class Task:
-    """What is asked stands in the notebook. `parts`: the points of each. `shown`: which of the numbers a student is to
-    see, if not all; `show` draws something from them. `errors`: what to do about an error that people get here, by how
-    it begins. `telling`: a right answer is right for hardly anybody else."""
+    """What is asked stands in the notebook. `parts`: the points of each. `shown`: which of the numbers stand under the
+    question, if not all; `hidden`: which are not to be met by looking around; `show` draws something from
+    them. `errors`: what to do about an error that people get here, by how it begins. `telling`: a right answer is right
+    for hardly anybody else."""
 
     name: str
     title: str
@@ -44,6 +47,7 @@ class Task:
     minutes: int
     errors: dict[str, str] = field(default_factory=dict)
     shown: tuple[str, ...] | None = None
+    hidden: tuple[str, ...] = ()
     show: Callable[[SimpleNamespace], None] | None = None
     telling: bool = False
 
@@ -58,9 +62,9 @@ class Task:
         """A mark for each part. An answer that is not right here, but would be a classmate's, is told to be theirs."""
         said = self._judged(answer, self.numbers_of(student))
         if self.telling and not all(said) and self._of_somebody_else(answer, student, classmates):
-            said = [each or Feedback(False, f"Not yet: {COPIED}.") for each in said]
+            said = [Feedback(False, f"Not yet: {COPIED}.")] * len(said)
         return [
-            Mark(worth, worth) if each else Mark(0, worth, each.message)
+            Mark(worth, worth) if each else Mark(0, worth, OWN.sub(r"`\1`", each.message))
             for each, worth in zip(said, self.parts.values(), strict=True)
         ]
 
@@ -112,7 +116,14 @@ def plain_number(answer: object, what: str = "") -> float:
     return answer
 
 
-def expect(answer: object, right: float, wrong: dict[str, float], otherwise: str, within: float = 0) -> None:
+def expect(
+    answer: object,
+    right: float,
+    wrong: dict[str, float],
+    otherwise: str,
+    within: float = 0,
+    nearly: str = "give one digit more",
+) -> None:
     """A number, right to the relative error `within`. `wrong`: what it says of a misconception that gives that number.
 
     The right number itself is never told.
@@ -124,5 +135,5 @@ def expect(answer: object, right: float, wrong: dict[str, float], otherwise: str
         if isclose(answer, value, rel_tol=min(within, 1e-3)):
             raise Misconception(sentence)
     if within and isclose(answer, right, rel_tol=0.05):
-        raise Misconception("nearly: give one digit more")
+        raise Misconception(f"nearly: {nearly}")
     raise Misconception(otherwise)

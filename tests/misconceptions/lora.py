@@ -2,8 +2,8 @@
 
 EXERCISE = "07_lora"
 PLANTED = [
-    ("lora-sizes", "(n1.width + n1.width)", "n1.width", {"lora.sizes": 0}, "only A is counted, or only B"),
-    ("lora-sizes", "n1.blocks * maps * n1.rank", "maps * n1.rank", {"lora.sizes": 0}, "the blocks are left out"),
+    ("lora-sizes", "(n1.width + n1.width)", "n1.width", {"lora.sizes": 1}, "only A is counted, or only B"),
+    ("lora-sizes", "n1.blocks * maps * n1.rank", "maps * n1.rank", {"lora.sizes": 1}, "the blocks are left out"),
     ("lora-sizes", '"share": 100 * parameters', '"share": parameters', {"lora.sizes": 3}, "in per cent"),
     ("lora-sizes", "2 * 4 * parameters", "4 * parameters", {"lora.sizes": 3}, "two moments"),
     ("lora-layer", "alpha / (rank if", "alpha + 0 * (rank if", {"lora.layer": 6}, "scaled by alpha alone"),
@@ -14,13 +14,13 @@ PLANTED = [
     ("lora-layer", "linear.weight.requires_grad_(False)", "linear.weight", {"lora.layer": 7},
      "the frozen W would be trained"),
     ("lora-layer", "h if self.merged else h + self.scale", "h + self.scale", {"lora.layer": 5},
-     "is the update added twice"),
-    ("lora-place", "(n3.first, n3.second)", '("query", "value")', {"lora.place": 1}, "yours are"),
+     "as if the update were added twice"),
+    ("lora-place", "(n3.first, n3.second)", '("query", "value")', {"lora.place": 1}, "asked for are"),
     ("lora-layer", "with torch.no_grad():\n            self.linear.weight +=",
      "if True:\n            self.linear.weight +=", {"lora.layer": 5}, "your code stopped in merge"),
-    ("lora-place", "inputs[0] @ update.A.T", "output[..., :8] @ update.A.T", {"lora.place": 4}, "their own input"),
+    ("lora-place", "inputs[0] @ update.A.T", "output[..., :8] @ update.A.T", {"lora.place": 3}, "their own input"),
     ("lora-place", "Update(target, self.rank)", "Update(target, 4)", {"lora.place": 1}, "Is self.rank used"),
-    ("lora-place", "shape[0], rank))", "shape[0], rank), requires_grad=False)", {"lora.place": 2}, "is frozen"),
+    ("lora-place", "shape[0], rank))", "shape[0], rank), requires_grad=False)", {"lora.place": 3}, "is frozen"),
     ("lora-figure", "min(scores(", "max(scores(", {"lora.figure": 0}, "look at the lowest dot"),
     ("lora-hunt", "### END SOLUTION", "mended.pop(min(mended))", {"lora.hunt": 5}, "a fault is still in"),
     ("lora-hunt", "### END SOLUTION", "mended.popitem()\nmended[1] = 'class LoRALinear:'",

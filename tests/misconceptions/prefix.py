@@ -13,7 +13,7 @@ PLANTED = [
      "each key needs its own value"),
     ("prefix-attention", "q.shape[-1] ** 0.5", "x.shape[-1] ** 0.5", {"prefix.attention": 5},
      "by the square root of d"),
-    ("prefix-attention", "back < n2.reach", "back <= n2.reach", {"prefix.attention": 7}, "one of n.reach"),
+    ("prefix-attention", "back < n2.reach", "back <= n2.reach", {"prefix.attention": 7}, "one of `reach`"),
     ("prefix-attention", " & keep.bool()[:, None]", " & torch.ones_like(keep).bool()[:, None]",
      {"prefix.attention": 7}, "padding comes first"),
     ("prefix-attention", "(back >= 0) & (back", "(back.abs() >= 0) & (back", {"prefix.attention": 7},

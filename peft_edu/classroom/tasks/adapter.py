@@ -14,7 +14,7 @@ from peft_edu import count
 from peft_edu.anatomy import blocks, head_parameters, sublayer_outputs
 from peft_edu.classroom.figure import Bars, apart
 from peft_edu.classroom.hunt import Fault, Listing
-from peft_edu.classroom.problems import SIDE, changed_output, least_misses
+from peft_edu.classroom.problems import ROUNDED, SIDE, changed_output, least_misses
 from peft_edu.classroom.task import Task, expect, item, plain_number, put_on_the_list
 from peft_edu.lab.exercises.adapter_method import Place, listen
 from peft_edu.lab.exercises.check import NOTHING, Misconception, NotWritten, same, untouched
@@ -61,7 +61,7 @@ def _parameters(answer: object, n: SimpleNamespace) -> None:
         "the bias of W_up is left out: it is as long as what W_up gives": right - _adapters(n) * n.width,
         "the bias of W_down is left out: it is as long as what W_down gives": right - _adapters(n) * n.bottleneck,
         "only one of the two maps is counted: it goes down and up again": right - _adapters(n) * n.width * n.bottleneck,
-        f"how many adapters has a block with n1.placement = {n.placement!r}?": n.blocks * other * one,
+        f"how many adapters has a block with n.placement = {n.placement!r}?": n.blocks * other * one,
         "this is one adapter": one,
         "these are the adapters of one block": right / n.blocks,
         "the LayerNorms are counted as well: they are asked for in the share": right + _norms(n),
@@ -527,25 +527,15 @@ LISTING = Listing(
     _works,
     dict(torch=torch, nn=nn, gelu=gelu, partial=partial, blocks=blocks, sublayer_outputs=sublayer_outputs),
 )
-HUNT = Task(
+HUNT = LISTING.task(
     "adapter.hunt",
-    "Hunt",
-    lambda draw: _hunted(LISTING.draw(draw)),
-    LISTING.parts(each=2, rest=1),
     (
         "What can be measured: how an adapter starts, what it gives, its gradients, what is trained, how many.",
         "First look at one Adapter alone, then at attach. A fault in one may hide one in the other.",
         "Set numbers to zero and see whether x comes out; set them to others and see whether something changes.",
     ),
-    stars=3,
-    minutes=25,
     errors={"has no attribute 'base_model'": "attach needs a transformers model: backbone('tiny-bert', ...)[0] is one"},
-    shown=("listing",),
 )
-
-
-def _hunted(faults: list[Fault]) -> dict:
-    return {"faults": faults, "listing": LISTING.numbered(faults), "code": LISTING.with_faults(faults)}
 
 
 # The smallest bottleneck -------------------------------------------------------------------------------------------
@@ -569,7 +559,7 @@ def _measured(answer: object, n: SimpleNamespace) -> None:
     if odd := [m for m, loss in losses.items() if loss != loss]:
         raise Misconception(f"the loss at bottleneck {odd[0]} is no number: take a smaller learning rate")
     least = dict(enumerate(least_misses(h, y).tolist(), start=1))
-    if low := [m for m, loss in losses.items() if loss < 0.98 * least[m]]:
+    if low := [m for m, loss in losses.items() if loss < 0.98 * least[m] - ROUNDED]:
         raise Misconception(f"no bottleneck of {low[0]} has so small a loss: is it the mean over all numbers of y?")
     reached = min((m for m, loss in losses.items() if loss < goal), default=0)
     if not reached:
@@ -606,6 +596,7 @@ SMALLEST = Task(
     minutes=20,
     errors={"mat1 and mat2 must have the same dtype": "all is float64: nn.Linear(..., dtype=torch.float64)"},
     shown=(),
+    hidden=("true_bottleneck",),
 )
 
 put_on_the_list(SIZES, BOTTLENECK, PLACE, FIGURE, HUNT, SMALLEST)

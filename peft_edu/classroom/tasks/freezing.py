@@ -568,24 +568,14 @@ def _trains(found: dict) -> None:
 
 
 LISTING = Listing(CODE, FAULTS, _trains, NAMES)
-HUNT = Task(
+HUNT = LISTING.task(
     "freezing.hunt",
-    "Hunt",
-    lambda draw: _hunted(LISTING.draw(draw)),
-    LISTING.parts(each=2, rest=1),
     (
         "What can be measured: what moves, the learning rate, the mode, the first loss, the gradients, the targets.",
         "Put print(...) into the loop, one question at a time: a fault in one line may hide another.",
         "Write down for each line what should be seen if it works. Then look whether you see it.",
     ),
-    stars=3,
-    minutes=25,
-    shown=("listing",),
 )
-
-
-def _hunted(faults: list[Fault]) -> dict:
-    return {"faults": faults, "listing": LISTING.numbered(faults), "code": LISTING.with_faults(faults)}
 
 
 # How far down ------------------------------------------------------------------------------------------------------
@@ -660,6 +650,7 @@ HOW_FAR = Task(
     minutes=20,
     errors={"expected m1 and m2 to have the same dtype": "the model and the rows are float64: leave them so"},
     shown=("goal",),
+    hidden=("changed", "noise"),
 )
 
 put_on_the_list(SIZES, FREEZE, STEP, FIGURE, HUNT, HOW_FAR)

@@ -11,9 +11,9 @@ from peft_edu import LoRA, count
 from peft_edu.anatomy import linear_maps
 from peft_edu.classroom.figure import Bars, floor
 from peft_edu.classroom.hunt import Fault, Listing
-from peft_edu.classroom.problems import SIDE, changed_map, least_losses
+from peft_edu.classroom.problems import ROUNDED, SIDE, changed_map, least_losses
 from peft_edu.classroom.task import Task, expect, item, plain_number, put_on_the_list
-from peft_edu.lab.exercises.check import Misconception, NotWritten, same
+from peft_edu.lab.exercises.check import NOTHING, Misconception, NotWritten, same
 from peft_edu.lab.exercises.whole_method import expect_a_method, put_in, tiny_model
 from peft_edu.method import Method
 
@@ -60,19 +60,23 @@ def _share(answer: object, n: SimpleNamespace) -> None:
         * right
         / (100 + right),
     }
-    expect(item(answer, "share"), right, wrong, "trained parameters / parameters of those frozen maps, times 100", 0.01)
+    how = "trained parameters / parameters of those frozen maps, times 100"
+    expect(item(answer, "share"), right, wrong, how, 0.001)
 
 
 def _moments(answer: object, n: SimpleNamespace) -> None:
-    right = 8 * _trained(n) / 1e6
+    """Of the student's own number of parameters, right or not: one mistake costs once."""
+    parameters = plain_number(item(answer, "parameters"), "parameters")
+    right = 8 * parameters / 1e6
     wrong = {
         "AdamW keeps two numbers for each parameter, two moments": right / 2,
         "this counts numbers, not bytes: float32 takes 4": right / 4,
         "the weights and the gradients are counted as well: the moments alone are asked for": 2 * right,
-        "1 MB is 1,000,000 bytes here": 8 * _trained(n) / 2**20,
+        "1 MB is 1,000,000 bytes here": 8 * parameters / 2**20,
         "this is in bytes": right * 1e6,
     }
-    expect(item(answer, "moments"), right, wrong, "two moments a trained parameter, 4 bytes each, in MB", 0.01)
+    how = "two moments for each of your `parameters`, 4 bytes each, in MB"
+    expect(item(answer, "moments"), right, wrong, how, 0.01)
 
 
 SIZES = Task(
@@ -147,16 +151,29 @@ def _starts(cls: object, n: SimpleNamespace) -> None:
     same(layer(x), x @ W.T, {}, "with B = 0 the layer does not give what the linear map gives")
 
 
+def _given(layer: nn.Module, x: Tensor) -> Tensor:
+    out = layer(x)
+    if not isinstance(out, Tensor):
+        raise Misconception(NOTHING if out is None else f"forward gives a tensor, got {type(out).__name__}")
+    return out
+
+
 def _forward(cls: object, n: SimpleNamespace) -> None:
+    """At the student's own sizes, and at others."""
+    _forward_of(cls, n)
+    _forward_of(cls, SimpleNamespace(**vars(n) | {"rank": n.rank + 1, "alpha": n.alpha + 2, "into": n.into + 1}))
+
+
+def _forward_of(cls: object, n: SimpleNamespace) -> None:
     layer, W, A, B = _made(cls, n)
     x = _input(n)
     update = x @ A.T @ B.T
     scale = RULES[n.rule](n.alpha, n.rank)
     other = next(rule for rule in RULES if rule != n.rule)
     wrong = {
-        f"you wrote {other}, and n.rule is {n.rule}": x @ W.T + RULES[other](n.alpha, n.rank) * update,
-        f"the scale is left out: n.rule is {n.rule}": x @ W.T + update,
-        f"the update is scaled by alpha alone: n.rule is {n.rule}": x @ W.T + n.alpha * update,
+        f"you wrote {other}, and your rule is {n.rule}": x @ W.T + RULES[other](n.alpha, n.rank) * update,
+        f"the scale is left out: your rule is {n.rule}": x @ W.T + update,
+        f"the update is scaled by alpha alone: your rule is {n.rule}": x @ W.T + n.alpha * update,
         "W x is missing: the frozen map still does its work": scale * update,
         "W x is scaled as well: the scale belongs to the update": scale * (x @ W.T + update),
         "A and B do nothing in forward": x @ W.T,
@@ -168,9 +185,11 @@ def _forward(cls: object, n: SimpleNamespace) -> None:
 def _trains(cls: object, n: SimpleNamespace) -> None:
     layer, _, A, B = _made(cls, n)
     x = _input(n).requires_grad_()
-    layer(x).square().sum().backward()
+    _given(layer, x).square().sum().backward()
     if any(p.requires_grad for p in layer.parameters() if p.shape == (n.out, n.into)):
         raise Misconception("the frozen W would be trained as well: requires_grad_(False)")
+    if any(p.requires_grad for p in layer.parameters() if p is not A and p is not B):
+        raise Misconception("more than A and B is trained")
     if A.grad is None or B.grad is None or not A.grad.any() or not B.grad.any():
         raise Misconception("no gradient reaches A or B: is there a detach, a .data or a no_grad in forward?")
     if x.grad is None or not x.grad.any():
@@ -185,25 +204,29 @@ def _merges(cls: object, n: SimpleNamespace) -> None:
     for name in ("merge", "unmerge"):
         if not hasattr(layer, name):
             raise NotWritten(f"{name} is not written yet")
-    before, right = layer(x).detach(), layer(eye).T.detach()
+    before, right = _given(layer, x).detach(), layer(eye).T.detach()
     layer.merge()
-    merged = _weight_of(layer, W)
-    if torch.allclose(merged, W):
+    if all(torch.allclose(each, W) for each in _weights(layer, W)):
         raise Misconception("after merge() the weight W is what it was: the update is to be added to it")
-    same(merged, right, {}, "the merged weight is not what forward makes of x: W plus the scaled update")
-    same(layer(x).detach(), before, {}, "after merge() the layer gives another output: is the update added twice?")
+    if not any(torch.allclose(each, right) for each in _weights(layer, W)):
+        raise Misconception("the merged weight is not what forward makes of x: W plus the scaled update")
+    twice = "after merge() the layer gives another output, as if the update were added twice"
+    same(layer(x).detach(), before, {}, twice)
     layer.unmerge()
-    same(_weight_of(layer, W), W, {}, "after unmerge() the weight is not what it was before")
+    if not any(torch.allclose(each, W) for each in _weights(layer, W)):
+        raise Misconception("after unmerge() the weight is not what it was before")
     if sum(p.requires_grad for p in layer.parameters()) > trained:
         raise Misconception("after merge() the weight is trained: it has to stay frozen")
-    same(layer(x).detach(), before, {}, "after unmerge() the output is another one: does forward add the update again?")
+    again = "after unmerge() the output is another one: forward has to add the update again"
+    same(layer(x).detach(), before, {}, again)
 
 
-def _weight_of(layer: nn.Module, W: Tensor) -> Tensor:
-    found = next((p for p in layer.parameters() if p.shape == W.shape), None)
-    if found is None:
+def _weights(layer: nn.Module, W: Tensor) -> list[Tensor]:
+    """All parameters of the shape of W: a layer may keep the old one beside the merged one."""
+    found = [p.detach() for p in layer.parameters() if p.shape == W.shape]
+    if not found:
         raise Misconception("the frozen weight is no parameter of the layer any more")
-    return found.detach().clone()
+    return found
 
 
 LAYER = Task(
@@ -221,17 +244,18 @@ LAYER = Task(
     errors={
         "a leaf Variable that requires grad is being used": "put `with torch.no_grad():` around the in-place change",
         "expected m1 and m2 to have the same dtype": "make A and B from the weight: weight.new_empty(...)",
+        "cannot assign": "an nn.Parameter is not replaced by a plain tensor: change it in place, under no_grad",
     },
 )
 
 # Its place in a model ---------------------------------------------------------------------------------------------
 
-PAIRS = (("query", "key"), ("key", "value"), ("value", "output"), ("query", "output"), ("up", "down"))
+PAIRS = (("query", "key"), ("key", "value"))  # GPT-2 keeps both of a pair in one module
 
 
 def _pair(draw: Random) -> dict:
     first, second = draw.choice(PAIRS)
-    return {"first": first, "second": second, "rank": draw.choice((1, 2, 3))}
+    return {"first": first, "second": second, "rank": draw.choice((2, 3, 5))}
 
 
 def _put(cls: object, n: SimpleNamespace, family: str):
@@ -254,7 +278,7 @@ def _at_its_maps(cls: object, n: SimpleNamespace) -> None:
         if holders != set(maps):
             roles = [each.role for each in linear_maps(model) if id(each.module) in holders]
             found = ", ".join(dict.fromkeys(roles)) or "other modules"
-            raise Misconception(f"the updates stand beside {found}: yours are {n.first} and {n.second}")
+            raise Misconception(f"the updates stand beside {found}: asked for are {n.first} and {n.second}")
         right = sum(n.rank * sum(each.weight.shape) for each in wanted)
         own = count(model).trainable - count(model).head
         if own != right:
@@ -297,6 +321,8 @@ def _by_the_package(model, method: Method, n: SimpleNamespace, turned: bool) -> 
     ours.attach(reference)
     for target, (_, update) in zip(linear_maps(model, (n.first, n.second)), ours.updates, strict=True):
         there = [child for child in target.module.children() if child in method.added]
+        if not there:
+            raise Misconception(f"nothing stands beside {target.role}")
         own = there[(target.role == n.second) ^ turned] if len(there) > 1 else there[0]
         for p in own.parameters():
             (update.A if p.shape == update.A.shape else update.B).copy_(p)
@@ -314,7 +340,7 @@ PLACE = Task(
     "lora.place",
     "Its place in a model",
     _pair,
-    {_at_its_maps: 3, _adds: 2, _leaves: 1},
+    {_at_its_maps: 2, _adds: 3, _leaves: 1},
     (
         "The forward hook gets (module, inputs, output) and gives back a new output.",
         "Name each child by its role: two updates may stand at one module. In each hook keep the update it is for.",
@@ -353,8 +379,9 @@ class LoRALinear(nn.Module):
     def __init__(self, linear, rank, alpha):
         super().__init__()
         self.linear = linear.requires_grad_(False)
-        self.A = nn.Parameter(torch.randn(rank, linear.in_features) / linear.in_features**0.5)
-        self.B = nn.Parameter(torch.zeros(linear.out_features, rank))
+        out, into = linear.weight.shape
+        self.A = nn.Parameter(torch.randn(rank, into) / into**0.5)
+        self.B = nn.Parameter(torch.zeros(out, rank))
         self.scale = alpha / rank
 
     def forward(self, x):
@@ -365,8 +392,8 @@ class LoRALinear(nn.Module):
     def merged(self):
         return self.linear.weight + self.scale * self.B @ self.A"""
 FREEZE = "self.linear = linear.requires_grad_(False)"
-START_A = "self.A = nn.Parameter(torch.randn(rank, linear.in_features) / linear.in_features**0.5)"
-START_B = "self.B = nn.Parameter(torch.zeros(linear.out_features, rank))"
+START_A = "self.A = nn.Parameter(torch.randn(rank, into) / into**0.5)"
+START_B = "self.B = nn.Parameter(torch.zeros(out, rank))"
 SCALE, UPDATE = "self.scale = alpha / rank", "update = x @ self.A.T @ self.B.T"
 ADD, MERGED = "return self.linear(x) + self.scale * update", "return self.linear.weight + self.scale * self.B @ self.A"
 MOVES = "Train one step with a large learning rate, and look at linear.weight before and after"
@@ -378,10 +405,10 @@ OPEN = "Give A and B other numbers. Is x @ merged().T what forward gives?"
 FAULTS = (
     Fault(FREEZE, "self.linear = linear.requires_grad_(True)", MOVES),
     Fault(FREEZE, "self.linear = linear", MOVES),
-    Fault(START_A, "self.A = nn.Parameter(torch.ones(rank, linear.in_features) / linear.in_features**0.5)", ALIKE),
-    Fault(START_A, "self.A = nn.Parameter(torch.randn(1, linear.in_features).repeat(rank, 1) / 4)", ALIKE),
-    Fault(START_B, "self.B = nn.Parameter(torch.randn(linear.out_features, rank) / rank)", FIRST),
-    Fault(START_B, "self.B = nn.Parameter(torch.full((linear.out_features, rank), 0.01))", FIRST),
+    Fault(START_A, "self.A = nn.Parameter(torch.ones(rank, into) / into**0.5)", ALIKE),
+    Fault(START_A, "self.A = nn.Parameter(torch.randn(1, into).repeat(rank, 1) / 4)", ALIKE),
+    Fault(START_B, "self.B = nn.Parameter(torch.randn(out, rank) / rank)", FIRST),
+    Fault(START_B, "self.B = nn.Parameter(torch.full((out, rank), 0.01))", FIRST),
     Fault(SCALE, "self.scale = rank / alpha", TWICE),
     Fault(SCALE, "self.scale = 1 / rank", TWICE),
     Fault(UPDATE, "update = x.detach() @ self.A.T @ self.B.T", DEPTH),
@@ -423,24 +450,14 @@ def _works_at(cls, linear: nn.Linear, alpha: float) -> None:
 
 
 LISTING = Listing(CODE, FAULTS, _works, {"torch": torch, "nn": nn})
-HUNT = Task(
+HUNT = LISTING.task(
     "lora.hunt",
-    "Hunt",
-    lambda draw: _hunted(LISTING.draw(draw)),
-    LISTING.parts(each=2, rest=1),
     (
         "What can be measured: what is trained, how it starts, its scale, its gradients, what merged() gives.",
         "Measure one at a time: a fault in one line may hide another.",
         "Compare each line with what it is to do. Which of your measurements would notice if it did not?",
     ),
-    stars=3,
-    minutes=25,
-    shown=("listing",),
 )
-
-
-def _hunted(faults: list[Fault]) -> dict:
-    return {"faults": faults, "listing": LISTING.numbered(faults), "code": LISTING.with_faults(faults)}
 
 
 # The smallest rank -------------------------------------------------------------------------------------------------
@@ -466,7 +483,7 @@ def _measured(answer: object, n: SimpleNamespace) -> None:
     losses, least = {rank: plain_number(loss, f"the loss at rank {rank}") for rank, loss in given.items()}, {}
     for rank, best in enumerate(least_losses(x, y, W).tolist(), start=1):
         least[rank] = best
-    if low := [rank for rank, loss in losses.items() if loss < 0.98 * least[rank]]:
+    if low := [rank for rank, loss in losses.items() if loss < 0.98 * least[rank] - ROUNDED]:
         raise Misconception(
             f"at rank {low[0]} no change of W has so small a loss: is it the mean over all numbers of y?"
         )
@@ -499,6 +516,7 @@ SMALLEST = Task(
     minutes=20,
     errors={"expected m1 and m2 to have the same dtype": "all is float64: torch.zeros(..., dtype=torch.float64)"},
     shown=(),
+    hidden=("true_rank",),
 )
 
 put_on_the_list(SIZES, LAYER, PLACE, FIGURE, HUNT, SMALLEST)

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, PreTrai
 from peft_edu import PrefixTuning
 from peft_edu.classroom.figure import Bars, floor
 from peft_edu.classroom.hunt import Fault, Listing
-from peft_edu.classroom.problems import HEAD, hidden_prefix, least_losses_by_length
+from peft_edu.classroom.problems import HEAD, ROUNDED, hidden_prefix, least_losses_by_length
 from peft_edu.classroom.task import Task, expect, item, plain_number, put_on_the_list
 from peft_edu.lab.exercises.check import Misconception, NotWritten, same, shape
 
@@ -569,24 +569,14 @@ def _by_the_package(keys_values: Tensor) -> Tensor:
 
 
 LISTING = Listing(CODE, FAULTS, _works, {"torch": torch, "nn": nn, "DynamicCache": DynamicCache})
-HUNT = Task(
+HUNT = LISTING.task(
     "prefix.hunt",
-    "Hunt",
-    lambda draw: _hunted(LISTING.draw(draw)),
-    LISTING.parts(each=2, rest=1),
     (
         "What can be measured: gradients, how it starts, the MLP, which row goes where, the logits with padding.",
         "Measure one at a time: a fault in one line may hide another.",
         "Compare each line with what it is to do. Which of your measurements would notice if it did not?",
     ),
-    stars=3,
-    minutes=25,
-    shown=("listing",),
 )
-
-
-def _hunted(faults: list[Fault]) -> dict:
-    return {"faults": faults, "listing": LISTING.numbered(faults), "code": LISTING.with_faults(faults)}
 
 
 # The shortest prefix -------------------------------------------------------------------------------------------------
@@ -613,7 +603,7 @@ def _measured(answer: object, n: SimpleNamespace) -> None:
         raise Misconception(f"`losses` is a dict of lengths, 1 to {LONGEST}, and their losses at the end, {{4: 0.01}}")
     losses = {length: plain_number(loss, f"the loss at length {length}") for length, loss in given.items()}
     least = dict(enumerate(least_losses_by_length(y).tolist(), start=1))
-    if low := [length for length, loss in losses.items() if loss < 0.98 * least.get(length, 0)]:
+    if low := [length for length, loss in losses.items() if loss < 0.98 * least.get(length, 0) - ROUNDED]:
         raise Misconception(f"no prefix of length {low[0]} has so small a loss: is it the mean over all numbers of y?")
     reached = min((length for length, loss in losses.items() if loss < goal), default=0)
     if not reached and len(losses) > 1 and max(losses.values()) < 1.01 * min(losses.values()):
@@ -651,6 +641,7 @@ SHORTEST = Task(
     minutes=20,
     errors={"expected m1 and m2 to have the same dtype": "all is float64: torch.randn(..., dtype=torch.float64)"},
     shown=(),
+    hidden=("true_length",),
 )
 
 put_on_the_list(SIZES, ATTENTION, FINISH, FIGURE, HUNT, SHORTEST)

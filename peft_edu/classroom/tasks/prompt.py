@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from peft_edu.classroom.figure import Bars, floor
 from peft_edu.classroom.hunt import Fault, Listing
-from peft_edu.classroom.problems import frozen_reader, least_read
+from peft_edu.classroom.problems import ROUNDED, frozen_reader, least_read
 from peft_edu.classroom.task import Task, expect, item, plain_number, put_on_the_list
 from peft_edu.lab.exercises.check import Misconception, NotWritten, same
 
@@ -462,24 +462,14 @@ def _works(found: dict) -> None:
 
 
 LISTING = Listing(CODE, FAULTS, _works, {"torch": torch, "nn": nn})
-HUNT = Task(
+HUNT = LISTING.task(
     "prompt.hunt",
-    "Hunt",
-    lambda draw: _hunted(LISTING.draw(draw)),
-    LISTING.parts(each=2, rest=1),
     (
         "What can be measured: what is trained, what it starts as, and each of the four things that forward gives.",
         "Take a small batch of two tasks, padded on the left, and write down by hand what is to come out.",
         "Then a long prompt: are all its rows tokens, and no token twice? And what does of_the_text leave?",
     ),
-    stars=3,
-    minutes=25,
-    shown=("listing",),
 )
-
-
-def _hunted(faults: list[Fault]) -> dict:
-    return {"faults": faults, "listing": LISTING.numbered(faults), "code": LISTING.with_faults(faults)}
 
 
 # The shortest prompt ----------------------------------------------------------------------------------------------
@@ -504,7 +494,7 @@ def _measured(answer: object, n: SimpleNamespace) -> None:
         raise Misconception("`losses` is a dict of lengths, 1 to 8, and their losses at the end, {4: 0.01, ...}")
     losses = {length: plain_number(loss, f"the loss at length {length}") for length, loss in given.items()}
     least = dict(enumerate(least_read(y).tolist(), start=1))
-    if low := [length for length, loss in losses.items() if not loss > 0.98 * least[length]]:
+    if low := [length for length, loss in losses.items() if not loss > 0.98 * least[length] - ROUNDED]:
         raise Misconception(f"no prompt of {low[0]} has so small a loss: is it the mean over all numbers of y?")
     reached = min((length for length, loss in losses.items() if loss < goal), default=0)
     if reached - 1 not in losses:
@@ -540,6 +530,7 @@ SHORTEST = Task(
     minutes=20,
     errors={"expected m1 and m2 to have the same dtype": "all is float64: torch.randn(..., dtype=torch.float64)"},
     shown=(),
+    hidden=("shortest",),
 )
 
 put_on_the_list(SIZES, MIXED, START, FIGURE, HUNT, SHORTEST)
