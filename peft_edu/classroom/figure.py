@@ -6,6 +6,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from random import Random
 from statistics import fmean
@@ -32,9 +33,12 @@ class Bars:
     lowest: float = 0
     split: str = "test"
 
+    @cached_property
+    def _all(self) -> Scores:
+        return scores(self.study, {name: row for row, name in self.called.items()}, self.split)
+
     def seeds(self, shown: list[str]) -> Scores:
-        found = scores(self.study, {name: row for row, name in self.called.items()}, self.split)
-        return {name: found[name] for name in shown}
+        return {name: self._all[name] for name in shown}
 
     def drawn(self, draw: Random, ask: Callable[[Scores, Random], dict | None]) -> dict:
         """Four bars that hold a question, in an order that tells nothing."""

@@ -70,7 +70,7 @@ def in_html(task: Task, numbers: SimpleNamespace) -> str:
     lines = []
     for name in vars(numbers) if task.shown is None else task.shown:
         text = html.escape(str(getattr(numbers, name)))
-        code = f'<pre style="font-family:monospace;white-space:pre;overflow-x:auto">{text}</pre>'
+        code = f'<pre style="font:12px/1.5 monospace;white-space:pre-wrap">{text}</pre>'
         lines.append(code if "\n" in text else f"<code>{name}</code> = <b>{text}</b><br>")
     return "".join(lines)
 

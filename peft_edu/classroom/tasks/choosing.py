@@ -523,6 +523,7 @@ CUSTOMER = Task(
     minutes=30,
     errors={"expected m1 and m2 to have the same dtype": "all is float64: torch.zeros(..., dtype=torch.float64)"},
     shown=("methods", "rank", "rows", "kept", "goal"),
+    hidden=("changed", "noise"),
 )
 
 put_on_the_list(BILL, RULE, FIGURE, HUNT, CUSTOMER)

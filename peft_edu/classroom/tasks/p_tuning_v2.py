@@ -14,6 +14,7 @@ from peft_edu.anatomy import attentions, key_value_shape
 from peft_edu.attention import ATTENTION, attention
 from peft_edu.classroom.figure import Bars, floor
 from peft_edu.classroom.hunt import Fault, Listing
+from peft_edu.classroom.problems import ROUNDED
 from peft_edu.classroom.task import Task, expect, item, plain_number, put_on_the_list
 from peft_edu.classroom.tower import BLOCKS, WIDTH, lost_without, prompted
 from peft_edu.lab.exercises.check import Misconception, NotWritten, same, shape
@@ -584,7 +585,7 @@ def _measured(answer: object, n: SimpleNamespace) -> None:
         raise Misconception("`losses` is a dict of sets of blocks and their losses at the end, {(0, 4): 0.2, ...}")
     losses = {_set_of(blocks, "losses"): plain_number(loss, f"the loss of {blocks}") for blocks, loss in given.items()}
     for blocks, loss in losses.items():
-        if loss < 0.98 * sum(lost[block] for block in range(BLOCKS) if block not in blocks) - 6e-5:  # rounded
+        if loss < 0.98 * sum(lost[block] for block in range(BLOCKS) if block not in blocks) - ROUNDED:  # rounded
             raise Misconception(
                 f"with prompts in {sorted(blocks)} the loss cannot get so low: is it the mean over all numbers of y?"
             )
@@ -628,6 +629,7 @@ WHICH = Task(
         "can't optimize a non-leaf Tensor": "put requires_grad_() last: (0.3 * torch.randn(...)).requires_grad_()",
     },
     shown=("length",),
+    hidden=("needed",),
 )
 
 put_on_the_list(SIZES, ENTITIES, TAGGER, FIGURE, HUNT, WHICH)
