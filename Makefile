@@ -19,6 +19,7 @@ help:
 	@echo "make lint       style alone"
 	@echo "make release    students' copies of the exercises, as a zip (notebooks/exercises/README.md)"
 	@echo "make grade SUBMISSIONS=FOLDER EXERCISE=07_lora   grade what they hand in"
+	@echo "                GRADEBOOK=FILE: what Canvas or Moodle exported; SAME_NUMBERS=1: one set of numbers for all"
 	@echo "make clean      remove .venv and everything else that was made here, not your workbook"
 	@echo "make notebooks  run all lessons and save them with their outputs"
 	@echo "make data       make the corpus and the tasks again, byte for byte"
