@@ -65,14 +65,17 @@ def _card(task: Task, numbers: SimpleNamespace) -> str:
     return f"<p>{about}{f'. Your numbers, <b>{html.escape(_student())}</b>:' if told else ''}</p>{told}"
 
 
+LISTED = "font:12px/1.5 monospace;white-space:pre-wrap;word-break:normal;padding-left:12ch;text-indent:-12ch"
+
+
 def in_html(task: Task, numbers: SimpleNamespace) -> str:
-    """Those of the numbers that a student is to see."""
-    lines = []
+    """Those of the numbers that a student is to see. A long line of code goes on under itself, and is never cut off."""
+    parts = []
     for name in vars(numbers) if task.shown is None else task.shown:
-        text = html.escape(str(getattr(numbers, name)))
-        code = f'<pre style="font:12px/1.5 monospace;white-space:pre-wrap">{text}</pre>'
-        lines.append(code if "\n" in text else f"<code>{name}</code> = <b>{text}</b><br>")
-    return "".join(lines)
+        lines = html.escape(str(getattr(numbers, name))).split("\n")
+        listing = "".join(f'<div style="{LISTED}">{line or " "}</div>' for line in lines)
+        parts.append(listing if len(lines) > 1 else f"<code>{name}</code> = <b>{lines[0]}</b><br>")
+    return "".join(parts)
 
 
 def _points(n: int) -> str:

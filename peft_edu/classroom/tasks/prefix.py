@@ -463,7 +463,7 @@ FIGURE = floor(
             "prefix p=5, 2x": "length 5, from words",
             "prefix p=10, 2x": "length 10, from words",
             "prefix p=20, 2x": "length 20, from words",
-            "prefix p=20, random": "length 20, N(0, 1)",
+            "prefix p=20, random": "length 20, normal",
             "prefix p=20, MLP": "length 20, MLP",
             "prompt p=20, 2x": "prompt of 20, at the input",
         },
