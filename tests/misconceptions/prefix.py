@@ -30,7 +30,7 @@ PLANTED = [
     ("prefix-hunt", "### END SOLUTION", "mended.pop(min(mended))", {"prefix.hunt": 5}, "a fault is still in"),
     ("prefix-hunt", "### END SOLUTION", "mended.popitem()\nmended[1] = 'class CachedPrefix:'",
      {"prefix.hunt": 4}, "with your line 1"),
-    ("prefix-shortest", "length = min(", "length = 1 + min(", {"prefix.shortest": 3}, "a shorter one reaches"),
+    ("prefix-shortest", "length = min(", "length = 1 + min(", {"prefix.shortest": 3}, "a smaller one reaches"),
     ("prefix-shortest", "range(1, 9)", "(1, 9)", {"prefix.shortest": 1}, "two measurements decide"),
     ("prefix-shortest", "2 * length * 16}", "length * 16}", {"prefix.shortest": 4}, "only the keys are counted"),
 ]  # fmt: skip

@@ -27,7 +27,7 @@ PLANTED = [
      "it would not be trained"),
     ("prompt-figure", "min(scores(", "max(scores(", {"prompt.figure": 0}, "look at the lowest dot"),
     ("prompt-hunt", "### END SOLUTION", "mended.pop(min(mended))", {"prompt.hunt": 5}, "a fault is still in"),
-    ("prompt-shortest", "length = min(", "length = 1 + min(", {"prompt.shortest": 3}, "a shorter one reaches"),
+    ("prompt-shortest", "length = min(", "length = 1 + min(", {"prompt.shortest": 3}, "a smaller one reaches"),
     ("prompt-shortest", "range(1, 7)", "(1, 7)", {"prompt.shortest": 1}, "two measurements decide"),
     ("prompt-shortest", "length * 24", "2 * 24 * length", {"prompt.shortest": 4}, "the prompt alone is trained"),
 ]  # fmt: skip

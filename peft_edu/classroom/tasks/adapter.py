@@ -14,7 +14,8 @@ from peft_edu import count
 from peft_edu.anatomy import blocks, head_parameters, sublayer_outputs
 from peft_edu.classroom.figure import Bars, apart
 from peft_edu.classroom.hunt import Fault, Listing
-from peft_edu.classroom.problems import ROUNDED, SIDE, changed_output, least_misses
+from peft_edu.classroom.problems import SIDE, changed_output, least_misses
+from peft_edu.classroom.smallest import expect_measured, expect_smallest
 from peft_edu.classroom.task import Task, expect, item, plain_number, put_on_the_list
 from peft_edu.lab.exercises.adapter_method import Place, listen
 from peft_edu.lab.exercises.check import NOTHING, Misconception, NotWritten, same, untouched
@@ -546,30 +547,12 @@ def _change(draw: Random) -> dict:
 
 
 def _smallest(answer: object, n: SimpleNamespace) -> None:
-    given = plain_number(item(answer, "bottleneck"), "bottleneck")
-    low = "its loss cannot get below the goal: measure it, with steps enough"
-    expect(given, n.true_bottleneck, {}, low if given < n.true_bottleneck else "a smaller one reaches the goal, too")
+    expect_smallest(answer, "bottleneck", n.true_bottleneck)
 
 
 def _measured(answer: object, n: SimpleNamespace) -> None:
-    given, (h, y, goal) = item(answer, "losses"), changed_output(n)
-    if not isinstance(given, dict) or not given or not set(given) <= set(range(1, SIDE + 1)):
-        raise Misconception(f"`losses` is a dict of bottlenecks, 1 to {SIDE}, and their losses: {{4: 0.01, ...}}")
-    losses = {m: plain_number(loss, f"the loss at bottleneck {m}") for m, loss in given.items()}
-    if odd := [m for m, loss in losses.items() if loss != loss]:
-        raise Misconception(f"the loss at bottleneck {odd[0]} is no number: take a smaller learning rate")
-    least = dict(enumerate(least_misses(h, y).tolist(), start=1))
-    if low := [m for m, loss in losses.items() if loss < 0.98 * least[m] - ROUNDED]:
-        raise Misconception(f"no bottleneck of {low[0]} has so small a loss: is it the mean over all numbers of y?")
-    reached = min((m for m, loss in losses.items() if loss < goal), default=0)
-    if not reached:
-        raise Misconception("none of your losses gets below the goal. Is each the mean over all numbers of y?")
-    if reached - 1 not in losses:
-        raise Misconception(
-            "two measurements decide: the smallest that reaches the goal, and the one below it, which does not"
-        )
-    if losses[reached - 1] > 2.2 * least[reached - 1]:
-        raise Misconception(f"bottleneck {reached - 1} was not trained to its end: more steps bring it further down")
+    h, y, goal = changed_output(n)
+    expect_measured(answer, "bottleneck", least_misses(h, y).tolist(), goal, slack=2.2)
 
 
 def _cost(answer: object, n: SimpleNamespace) -> None:

@@ -11,7 +11,8 @@ from peft_edu import LoRA, count
 from peft_edu.anatomy import linear_maps
 from peft_edu.classroom.figure import Bars, floor
 from peft_edu.classroom.hunt import Fault, Listing
-from peft_edu.classroom.problems import ROUNDED, SIDE, changed_map, least_losses
+from peft_edu.classroom.problems import SIDE, changed_map, least_losses
+from peft_edu.classroom.smallest import expect_measured, expect_smallest
 from peft_edu.classroom.task import Task, expect, item, plain_number, put_on_the_list
 from peft_edu.lab.exercises.check import NOTHING, Misconception, NotWritten, same
 from peft_edu.lab.exercises.whole_method import expect_a_method, put_in, tiny_model
@@ -468,32 +469,12 @@ def _change(draw: Random) -> dict:
 
 
 def _smallest(answer: object, n: SimpleNamespace) -> None:
-    given = plain_number(item(answer, "rank"), "rank")
-    low, high = (
-        "its loss cannot get below the goal: measure it, with steps enough",
-        "a smaller one reaches the goal, too",
-    )
-    expect(given, n.true_rank, {}, low if given < n.true_rank else high)
+    expect_smallest(answer, "rank", n.true_rank)
 
 
 def _measured(answer: object, n: SimpleNamespace) -> None:
-    given, (x, y, W, goal) = item(answer, "losses"), changed_map(n)
-    if not isinstance(given, dict) or not given or not set(given) <= set(range(1, SIDE + 1)):
-        raise Misconception(f"`losses` is a dict of ranks, 1 to {SIDE}, and their losses at the end, {{4: 0.01, ...}}")
-    losses, least = {rank: plain_number(loss, f"the loss at rank {rank}") for rank, loss in given.items()}, {}
-    for rank, best in enumerate(least_losses(x, y, W).tolist(), start=1):
-        least[rank] = best
-    if low := [rank for rank, loss in losses.items() if loss < 0.98 * least[rank] - ROUNDED]:
-        raise Misconception(
-            f"at rank {low[0]} no change of W has so small a loss: is it the mean over all numbers of y?"
-        )
-    reached = min((rank for rank, loss in losses.items() if loss < goal), default=0)
-    if reached - 1 not in losses:
-        raise Misconception(
-            "two measurements decide: the smallest rank that reaches the goal, and the one below it, which does not"
-        )
-    if losses[reached - 1] > 3 * least[reached - 1]:
-        raise Misconception(f"rank {reached - 1} was not trained to its end: more steps bring its loss down further")
+    x, y, W, goal = changed_map(n)
+    expect_measured(answer, "rank", least_losses(x, y, W).tolist(), goal, slack=3)
 
 
 def _cost(answer: object, n: SimpleNamespace) -> None:

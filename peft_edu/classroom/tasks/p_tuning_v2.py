@@ -14,7 +14,7 @@ from peft_edu.anatomy import attentions, key_value_shape
 from peft_edu.attention import ATTENTION, attention
 from peft_edu.classroom.figure import Bars, floor
 from peft_edu.classroom.hunt import Fault, Listing
-from peft_edu.classroom.problems import ROUNDED
+from peft_edu.classroom.smallest import ROUNDED
 from peft_edu.classroom.task import Task, expect, item, plain_number, put_on_the_list
 from peft_edu.classroom.tower import BLOCKS, WIDTH, lost_without, prompted
 from peft_edu.lab.exercises.check import Misconception, NotWritten, same, shape

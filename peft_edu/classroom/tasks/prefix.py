@@ -11,7 +11,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, PreTrai
 from peft_edu import PrefixTuning
 from peft_edu.classroom.figure import Bars, floor
 from peft_edu.classroom.hunt import Fault, Listing
-from peft_edu.classroom.problems import HEAD, ROUNDED, hidden_prefix, least_losses_by_length
+from peft_edu.classroom.problems import HEAD, hidden_prefix, least_losses_by_length
+from peft_edu.classroom.smallest import expect_measured, expect_smallest
 from peft_edu.classroom.task import Task, expect, item, plain_number, put_on_the_list
 from peft_edu.lab.exercises.check import Misconception, NotWritten, same, shape
 
@@ -589,33 +590,13 @@ def _hidden(draw: Random) -> dict:
 
 
 def _shortest(answer: object, n: SimpleNamespace) -> None:
-    given = plain_number(item(answer, "length"), "length")
-    low, high = (
-        "its loss cannot get below the goal: measure it, with steps enough",
-        "a shorter one reaches the goal, too",
-    )
-    expect(given, n.true_length, {}, low if given < n.true_length else high)
+    expect_smallest(answer, "length", n.true_length)
 
 
 def _measured(answer: object, n: SimpleNamespace) -> None:
-    given, (*_, y, goal) = item(answer, "losses"), hidden_prefix(n)
-    if not isinstance(given, dict) or not given or not set(given) <= set(range(1, LONGEST + 1)):
-        raise Misconception(f"`losses` is a dict of lengths, 1 to {LONGEST}, and their losses at the end, {{4: 0.01}}")
-    losses = {length: plain_number(loss, f"the loss at length {length}") for length, loss in given.items()}
-    least = dict(enumerate(least_losses_by_length(y).tolist(), start=1))
-    if low := [length for length, loss in losses.items() if loss < 0.98 * least.get(length, 0) - ROUNDED]:
-        raise Misconception(f"no prefix of length {low[0]} has so small a loss: is it the mean over all numbers of y?")
-    reached = min((length for length, loss in losses.items() if loss < goal), default=0)
-    if not reached and len(losses) > 1 and max(losses.values()) < 1.01 * min(losses.values()):
-        raise Misconception("all lengths have the same loss: virtual tokens that start alike stay alike")
-    if not reached:
-        raise Misconception("none of these losses is below the goal: a longer prefix, or more steps")
-    if reached - 1 not in losses:
-        raise Misconception(
-            "two measurements decide: the shortest length that reaches the goal, and the one below it, which does not"
-        )
-    if losses[reached - 1] > 5 * least[reached - 1]:
-        raise Misconception(f"length {reached - 1} was not trained to its end: more steps bring its loss down further")
+    *_, y, goal = hidden_prefix(n)
+    least = least_losses_by_length(y).tolist()
+    expect_measured(answer, "length", least + [0.0] * (LONGEST - len(least)), goal, slack=5)
 
 
 def _cost(answer: object, n: SimpleNamespace) -> None:

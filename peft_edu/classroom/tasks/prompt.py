@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from peft_edu.classroom.figure import Bars, floor
 from peft_edu.classroom.hunt import Fault, Listing
-from peft_edu.classroom.problems import ROUNDED, frozen_reader, least_read
+from peft_edu.classroom.problems import frozen_reader, least_read
+from peft_edu.classroom.smallest import expect_measured, expect_smallest
 from peft_edu.classroom.task import Task, expect, item, plain_number, put_on_the_list
 from peft_edu.lab.exercises.check import Misconception, NotWritten, same
 
@@ -480,29 +481,12 @@ def _reader(draw: Random) -> dict:
 
 
 def _shortest(answer: object, n: SimpleNamespace) -> None:
-    given = plain_number(item(answer, "length"), "length")
-    low, high = (
-        "so few virtual tokens cannot get below the goal: measure it, with steps enough",
-        "a shorter one reaches the goal, too. Did you try another start, or more steps?",
-    )
-    expect(given, n.shortest, {}, low if given < n.shortest else high)
+    expect_smallest(answer, "length", n.shortest)
 
 
 def _measured(answer: object, n: SimpleNamespace) -> None:
-    given, (*_, y, goal) = item(answer, "losses"), frozen_reader(n)
-    if not isinstance(given, dict) or not given or not set(given) <= set(range(1, 9)):
-        raise Misconception("`losses` is a dict of lengths, 1 to 8, and their losses at the end, {4: 0.01, ...}")
-    losses = {length: plain_number(loss, f"the loss at length {length}") for length, loss in given.items()}
-    least = dict(enumerate(least_read(y).tolist(), start=1))
-    if low := [length for length, loss in losses.items() if not loss > 0.98 * least[length] - ROUNDED]:
-        raise Misconception(f"no prompt of {low[0]} has so small a loss: is it the mean over all numbers of y?")
-    reached = min((length for length, loss in losses.items() if loss < goal), default=0)
-    if reached - 1 not in losses:
-        raise Misconception(
-            "two measurements decide: the shortest that reaches the goal, and the one below it, which does not"
-        )
-    if losses[reached - 1] > 3 * least[reached - 1]:
-        raise Misconception(f"length {reached - 1} was not trained to its end: more steps or another start do better")
+    *_, y, goal = frozen_reader(n)
+    expect_measured(answer, "length", least_read(y)[:8].tolist(), goal, slack=3)
 
 
 def _cost(answer: object, n: SimpleNamespace) -> None:
