@@ -220,7 +220,7 @@ def test_the_source_says_the_points_that_its_tasks_give(exercise):
     text = SOURCES[exercise].cells[0].source
     minutes = sum(task.minutes for task in tasks.values())
     assert f"{sum(worth.values())} points" in text and abs(int(re.search(r"(\d+) minutes", text)[1]) - minutes) <= 10
-    assert all(len(task.hints) == 3 for task in tasks.values())
+    assert all(len(task.hints) == 3 and task.errors for task in tasks.values())
 
 
 @pytest.mark.parametrize("exercise", EXERCISES)

@@ -155,6 +155,7 @@ def _task(name: str, bars: Bars, ask, parts: dict[Part, int], hints: tuple[str, 
         hints,
         stars=1,
         minutes=minutes,
+        errors={"expected a number, got str": "give numbers, without the sign of per cent"},
         show=bars.show,
     )
 

@@ -38,8 +38,9 @@ class Listing:
         breaking nothing else."""
         parts: dict[Part, int] = {partial(self._mended, place=place): 2 for place in range(3)}
         parts[self._unbroken] = 1
+        known = {"NameError": "exec(the code as text) in a cell of its own defines what the listing defines"}
         visible = {"stars": 3, "minutes": 25, "shown": ("listing",), "hidden": ("faults",)}
-        return Task(name, "Hunt", self._numbers, parts, hints, errors=dict(errors), **visible)
+        return Task(name, "Hunt", self._numbers, parts, hints, errors=known | dict(errors), **visible)
 
     def _numbers(self, draw: Random) -> dict:
         faults = self.draw(draw)
