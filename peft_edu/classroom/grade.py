@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,12 +17,12 @@ from peft_edu.classroom.restore import known_cells, marked, restored
 from peft_edu.classroom.sandbox import Limits, Outcome, run
 from peft_edu.classroom.submissions import Submission, collect
 from peft_edu.classroom.task import TASKS, Mark, Task
+from peft_edu_app.workbook import SOLUTION
 
 # Where a check changes, marks are given anew.
 CHECKS = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py")))).hexdigest()
 SOURCE = "the teacher's solution"
 LONG = 200  # characters from which on two equal answers are no chance
-SOLUTION = re.compile(r"^ *### BEGIN SOLUTION\n.*?### END SOLUTION$", re.DOTALL | re.MULTILINE)
 
 
 @dataclass

@@ -163,9 +163,9 @@ def misunderstood(graded: list[Graded], titles: dict[str, str]) -> list[tuple[st
             for why, _ in reasons(marks):
                 if not why.startswith("Not yet: ") or " stopped " in why:
                     continue
-                key = task, re.sub(r"[\d.,]+", "#", why)
-                told.setdefault(key, why)
-                found[key].append(each.student)
+                alike = task, re.sub(r"[\d.,]+", "#", why)
+                told.setdefault(alike, why)
+                found[alike].append(each.student)
     ordered = sorted(found.items(), key=lambda pair: -len(pair[1]))
     return [(titles[task], told[task, why].removeprefix("Not yet: "), names) for (task, why), names in ordered]
 
