@@ -17,11 +17,12 @@ from peft_edu.anatomy import evaluating, head_parameters
 from peft_edu.checks import choice, number, whole_number
 from peft_edu.method import attached, trainable, unwrapped
 from peft_edu.train import processes
-from peft_edu.train.batches import Batch, Passes, of_kind, tensors
+from peft_edu.train.batches import Batch, Passes, labels_that_count, of_kind, rows_in, tensors
 from peft_edu.train.checkpoint import Checkpoint
 from peft_edu.train.log import Log
 from peft_edu.train.precision import Twins
 
+Objective = Callable[[nn.Module, Batch], Tensor]
 seed = set_seed  # seed(n) makes what follows repeatable: Python's, numpy's and torch's random numbers start from n
 
 
@@ -37,6 +38,7 @@ def fit(
     warmup: float = 0.1,
     clip: float = 1.0,
     accumulate: int = 1,
+    objective: Objective | None = None,
     checkpoint: Checkpoint | None = None,
     log: Log | None = None,
     on_step: Callable[[int, float], object] | None = None,
@@ -47,6 +49,9 @@ def fit(
     of the steps, then falls to zero ("linear") or stays ("constant"). A step takes `accumulate` batches, one by one,
     as if they were one large batch. `on_step(step, loss)` may return True to stop. Stopped, by an interrupt or the end
     of a stream too, it returns the history so far. The model is left in eval().
+
+    `objective(model, batch)` is what to make small in the place of the model's own loss: the mean over the rows of the
+    batch, as `peft_edu.preferences.DPO(beta=0.1)` is.
 
     `checkpoint` keeps the run as it goes, so that it can go on after a kill; `log` writes its history. Under
     `accelerate launch` several processes share the rows of each batch, and end with the same model; the first of them
@@ -60,6 +65,10 @@ def fit(
     inside = _inside(model)
     settings = dict(method=attached(inside), steps=steps, lr=lr, head_lr=head_lr, schedule=schedule, warmup=warmup,
                     clip=clip, accumulate=accumulate, optimizer=getattr(optimizer, "__name__", optimizer))  # fmt: skip
+    weight = partial(labels_that_count, ahead=_is_causal(inside))  # of a batch among those of a step
+    if objective is not None:
+        settings["objective"] = getattr(objective, "__name__", repr(objective))
+        weight = rows_in
     head_lr = lr if head_lr is None else head_lr
     if not trainable(model):
         raise ValueError(f"nothing in this {type(model).__name__} is trainable: attach a method first")
@@ -67,7 +76,7 @@ def fit(
     number("head_lr", head_lr, "from 0 to 1000", lambda rate: 0 <= rate <= 1000)
     number("clip", clip, "above 0", lambda norm: norm > 0)
     whole_number("accumulate", accumulate)
-    of_kind(Callable, optimizer=optimizer, on_step=on_step or print)
+    of_kind(Callable, optimizer=optimizer, on_step=on_step or print, objective=objective or print)
     of_kind(Iterable, batches=batches)
     if isinstance(batches, Iterator):
         raise ValueError(f"batches are a {type(batches).__name__}, gone through only once: give a list or a DataLoader")
@@ -90,8 +99,10 @@ def fit(
             running.train()
             for step, group in enumerate(bar, start=done + 1):
                 loss = 0.0
-                for batch, share in processes.shares(group, _is_causal(inside), work):
-                    part = share * _loss(_run(running, batch)[0])
+                for batch, share in processes.shares(group, weight, work):
+                    part = share * (
+                        _loss(_run(running, batch)[0]) if objective is None else _asked(objective, running, batch)
+                    )
                     part.backward()
                     twins.add_gradients()
                     loss += part.item()
@@ -168,9 +179,14 @@ def _is_causal(model: PreTrainedModel) -> bool:
     return model.can_generate() and not model.config.is_encoder_decoder
 
 
+def _here(model: nn.Module, batch: Batch) -> Batch:
+    """The tensors of a batch, where the model is."""
+    return {name: each.to(_inside(model).device) for name, each in tensors(batch).items()}
+
+
 def _run(model: nn.Module, batch: Batch) -> tuple[ModelOutput, Batch]:
     """What the model makes of the tensors of a batch, and these, where the model is."""
-    batch = {name: each.to(_inside(model).device) for name, each in tensors(batch).items()}
+    batch = _here(model, batch)
     ids = batch.get("input_ids")
     try:
         if ids is not None and batch.get("attention_mask", ids).shape[-1] != ids.shape[-1]:
@@ -196,6 +212,18 @@ def _loss(output: ModelOutput) -> Tensor:
     if output.loss is None or not output.loss.requires_grad:
         raise ValueError('the model gave no loss: each batch needs "labels", and what is trained a part in it')
     return output.loss
+
+
+def _asked(objective: Objective, model: nn.Module, batch: Batch) -> Tensor:
+    """What the objective makes of the tensors of a batch, where the model is."""
+    loss = objective(model, _here(model, batch))
+    if not isinstance(loss, Tensor) or loss.dim() or not loss.requires_grad:
+        told = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+        name = getattr(objective, "__name__", objective)
+        raise ValueError(
+            f"{name} gave {told}, but must give one number, as a tensor in which what is trained has a part"
+        )
+    return loss
 
 
 def _finite(loss: float, step: int) -> float:

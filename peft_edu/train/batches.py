@@ -73,11 +73,15 @@ def tensors(batch: Batch) -> Batch:
     return {name: each for name, each in batch.items() if isinstance(each, Tensor)}
 
 
+def rows_in(batch: Batch) -> int:
+    return len(next(iter(batch.values())))
+
+
 def labels_that_count(batch: Batch, ahead: bool) -> int:
     """Over how many labels the model takes the mean. A causal model is not asked for the first token: `ahead`."""
     labels = batch.get("labels")
     if labels is None:
-        return len(next(iter(batch.values())))
+        return rows_in(batch)
     if labels.is_floating_point():
         return labels.numel()
     return int((labels[:, 1:] if ahead and labels.dim() > 1 else labels).ne(-100).sum())

@@ -8,7 +8,7 @@ losses would give a label more weight where there are few.
 
 import os
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from itertools import islice
 
@@ -18,7 +18,7 @@ from transformers import set_seed
 
 from peft_edu.anatomy import blocks
 from peft_edu.method import trainable, unwrapped
-from peft_edu.train.batches import Batch, labels_that_count, tensors
+from peft_edu.train.batches import Batch, tensors
 
 # Where launchers tell how many processes there are, and which one this is.
 SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
@@ -183,16 +183,16 @@ def is_first() -> bool:
     return all(int(os.environ.get(name, 0)) == 0 for name in RANKS)
 
 
-def shares(batches: list[Batch], ahead: bool, work: Alone) -> Iterator[tuple[Batch, float]]:
-    """Of each batch of a step the rows that are worked on here, and how much their loss weighs."""
+def shares(batches: list[Batch], weight: Callable[[Batch], int], work: Alone) -> Iterator[tuple[Batch, float]]:
+    """Of each batch of a step the rows that are worked on here, and how much their loss weighs: as `weight` counts."""
     if work.size == len(batches) == 1:
         yield batches[0], 1.0
         return
     batches = [tensors(batch) for batch in batches]
-    total = sum(labels_that_count(batch, ahead) for batch in batches)
+    total = sum(weight(batch) for batch in batches)
     for batch in batches:
         mine = work.rows(batch)
-        count = labels_that_count(mine, ahead)
+        count = weight(mine)
         if total and not count:  # the mean over no labels is no number: a row with others, which weighs nothing
             mine = {name: torch.zeros_like(each) if name == "labels" else each for name, each in batch.items()}
         yield mine, work.size * count / total if total else 1.0  # gradients are averaged over the processes

@@ -86,9 +86,10 @@ def memory(needs: Mapping[str, Memory], title: str, room: float) -> Figure:
     The parts are not all there at once, and an operation needs room of its own: the mark is beside the bar's end.
     """
     figure, (axes,) = style.panels(title)
+    stack = {name: look for name, look in STACK.items() if any(getattr(each, name) for each in needs.values())}
     for place, each in enumerate(needs.values()):
         floor = 0.0
-        for name, look in STACK.items():
+        for name, look in stack.items():
             part, label = getattr(each, name) / 1e9, None if place else name
             axes.bar(place, part, bottom=floor, width=0.4, linewidth=0.6, **look, label=label)
             floor += part

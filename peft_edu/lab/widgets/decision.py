@@ -1,5 +1,7 @@
 """Which method? An answer with its reasons, from what was measured: scores on a task, operations, bytes.
 
+What was measured is training on labels. Who has another signal is told what it needs, and the lesson that trains on it.
+
 Validation chooses, and the test scores are told afterwards: who chooses by the test set reports the luckiest.
 """
 
@@ -12,15 +14,17 @@ import ipywidgets as widgets
 from matplotlib.figure import Figure
 
 from peft_edu.checks import number
-from peft_edu.lab.figures import plots, style
+from peft_edu.lab.figures import plots, rounding, style
 from peft_edu.lab.figures.seeds import Seeds, checked_scores
-from peft_edu.lab.measure.cost import readable
+from peft_edu.lab.measure.cost import Memory, readable
+from peft_edu.lab.measure.stages import REAL, STAGES, Stage, real_sizes
 from peft_edu.lab.widgets.card import Card
 from peft_edu.lab.widgets.controls import WholeNumber, html_table, plural
 from peft_edu.lab.widgets.guess import Guess
 from peft_edu.lab.widgets.sliders import HELD
 
 Scores = Mapping[str, Seeds]  # for each method
+CARD = 16  # GB: the graphics card of lesson 10
 CLOSE = 2.0  # points: a method this near to the best does as well, for a choice between three seeds
 SLOWER = 1.03  # times the base model's operations: so little more is let pass
 
@@ -78,8 +82,106 @@ def judge(
     return sorted(verdicts, key=lambda one: (bool(one.reason), -fmean(one.validation) if one.reason else one.cost.kept))
 
 
+@dataclass(frozen=True)
+class Choice:
+    """What was found for so many tasks."""
+
+    tasks: int
+    verdicts: list[Verdict]
+
+    @property
+    def answer(self) -> str:
+        first = self.verdicts[0]
+        if first.reason:
+            return f"Nothing fits. The best, {first.method}, is left out: {first.reason}."
+        kept = readable(first.cost.kept * self.tasks)
+        return f"{first.method}: within {CLOSE:g} points of the best on validation, and keeps least, {kept}."
+
+    def words(self) -> str:
+        columns = ("", "validation", "worst seed", "test", f"kept for {self.tasks}", "operations", "why not")
+        rows = []
+        for one in self.verdicts:
+            scores = fmean(one.validation), min(one.validation), fmean(one.test)
+            cost = readable(one.cost.kept * self.tasks), f"× {one.cost.operations:.2f}"
+            rows.append((one.method, *(f"{score:.1f}" for score in scores), *cost, one.reason))
+        return f"<b>{html.escape(self.answer)}</b>{html_table(columns, rows)}"
+
+    def alt(self) -> str:
+        scores = ", ".join(f"{one.method} {fmean(one.validation):.1f} ({fmean(one.test):.1f})" for one in self.verdicts)
+        return f"{self.answer} On validation, and in brackets on test: {scores}."
+
+    def draw(self) -> Figure:
+        left_out = {one.method for one in self.verdicts if one.reason}
+        validation = {one.method: one.validation for one in self.verdicts}
+        return plots.bars(validation, self.answer, "validation score, %", left_out=left_out)
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to do with a signal that is no label."""
+
+    answer: str
+    stage: Stage
+
+    @property
+    def memory(self) -> dict[str, Memory]:
+        counted = real_sizes()
+        return {
+            "everything trained": counted.everything(self.stage),
+            f"with {counted.method}": counted.beside_one_base(self.stage),
+        }
+
+    @property
+    def title(self) -> str:
+        told = ", ".join(f"{way} {readable(memory.total)}" for way, memory in self.memory.items())
+        return f"In memory for {REAL}, without activations: {told}"
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Name and value, for a table."""
+        stage, (everything, beside) = self.stage, [readable(memory.total) for memory in self.memory.values()]
+        amount = stage.amount()
+        return [
+            ("what you need", stage.data),
+            ("the signal", stage.signal),
+            *([("how many, in the lesson", amount)] if amount else ()),
+            ("you judge it by", stage.judged),
+            ("paper", stage.source),
+            (f"memory for {REAL}", f"everything trained {everything}: {' and '.join(stage.models)}"),
+            ("", f"with {real_sizes().method} {beside}: {stage.saved}"),
+        ]
+
+    def words(self) -> str:
+        link = f'<a href="{self.stage.lesson}" target="_blank"><u>{self.stage.where}</u></a>'
+        return f"<b>{html.escape(self.answer)}</b>{html_table(('', self.stage.name), self.rows())}Read {link}."
+
+    def alt(self) -> str:
+        told = "; ".join(f"{name} {value}".strip() for name, value in self.rows())
+        return f"{self.answer} {told}. Read {self.stage.where}."
+
+    def draw(self) -> Figure:
+        return rounding.memory(self.memory, self.title, CARD)
+
+
+HAVE = {  # what a user may have to learn from; labels are what the methods were measured on
+    "labels": None,
+    "rules instead of labels": Advice("Let the rules label your texts, and train on their votes.", STAGES["rules"]),
+    "preferences: pairs": Advice(
+        "Train on the pairs themselves, by DPO: it needs no reward model, and writes nothing while it learns.",
+        STAGES["pairs"],
+    ),
+    "a score that code computes": Advice(
+        "Let the model write, score it, and make likelier what scored more, with a KL penalty.", STAGES["reward"]
+    ),
+    "only text": Advice(
+        "Go on with pretraining. It teaches how such texts go on; for a task of yours, write rules: lesson 11.",
+        STAGES["text"],
+    ),
+}
+
+
 class DecisionCard(Card):
-    """A task, how many such tasks are served from one base, the room for them, and whether they may be slower."""
+    """What there is to learn from; for labels a task, how many such tasks are served from one base, the room for them,
+    and whether they may be slower."""
 
     ROOM = {"any": None, "1 MB": 10**6, "10 MB": 10**7, "100 MB": 10**8}
 
@@ -97,6 +199,7 @@ class DecisionCard(Card):
         self.validation, self.test, self.costs = validation, test, costs
         wide, narrow = widgets.Layout(width="190px"), widgets.Layout(width="150px")
         controls: dict[str, widgets.Widget] = {
+            "have": widgets.Dropdown(options=list(HAVE), description="you have", layout=widgets.Layout(width="270px")),
             "task": widgets.Dropdown(options=list(validation), description="task", layout=wide),
             "tasks": WholeNumber(value=1, min=1, max=10_000, description="how many", layout=narrow),
             "room": widgets.Dropdown(options=list(self.ROOM), description="room for all", layout=wide),
@@ -107,39 +210,23 @@ class DecisionCard(Card):
     def state(self) -> Hashable:
         return tuple(control.value for control in self.controls.values())
 
-    def measure(self, state: tuple) -> tuple[int, list[Verdict]]:
-        task, tasks, room, slower = state
+    def update(self, change=None) -> None:
+        for name, control in self.controls.items():
+            control.disabled = name != "have" and HAVE[self.controls["have"].value] is not None
+        super().update(change)
+
+    def measure(self, state: tuple) -> Choice | Advice:
+        have, task, tasks, room, slower = state
+        if advice := HAVE[have]:
+            return advice
         scores = self.validation[task], self.test[task]
-        return int(tasks), judge(*scores, self.costs, int(tasks), self.ROOM[room], slower)
+        return Choice(int(tasks), judge(*scores, self.costs, int(tasks), self.ROOM[room], slower))
 
-    def words(self, numbers: tuple[int, list[Verdict]]) -> str:
-        if self.held:
-            return HELD
-        tasks, verdicts = numbers
-        columns = ("", "validation", "worst seed", "test", f"kept for {tasks}", "operations", "why not")
-        rows = []
-        for one in verdicts:
-            scores = fmean(one.validation), min(one.validation), fmean(one.test)
-            cost = readable(one.cost.kept * tasks), f"× {one.cost.operations:.2f}"
-            rows.append((one.method, *(f"{score:.1f}" for score in scores), *cost, one.reason))
-        return f"<b>{html.escape(self._answer(numbers))}</b>{html_table(columns, rows)}"
+    def words(self, numbers: Choice | Advice) -> str:
+        return HELD if self.held else numbers.words()
 
-    def alt(self, numbers: tuple[int, list[Verdict]]) -> str:
-        if self.held:
-            return HELD
-        scores = ", ".join(f"{one.method} {fmean(one.validation):.1f} ({fmean(one.test):.1f})" for one in numbers[1])
-        return f"{self._answer(numbers)} On validation, and in brackets on test: {scores}."
+    def alt(self, numbers: Choice | Advice) -> str:
+        return HELD if self.held else numbers.alt()
 
-    def draw(self, numbers: tuple[int, list[Verdict]]) -> Figure:
-        if self.held:
-            return style.panels("")[0]
-        left_out = {one.method for one in numbers[1] if one.reason}
-        validation = {one.method: one.validation for one in numbers[1]}
-        return plots.bars(validation, self._answer(numbers), "validation score, %", left_out=left_out)
-
-    def _answer(self, numbers: tuple[int, list[Verdict]]) -> str:
-        tasks, (first, *_) = numbers
-        if first.reason:
-            return f"Nothing fits. The best, {first.method}, is left out: {first.reason}."
-        kept = readable(first.cost.kept * tasks)
-        return f"{first.method}: within {CLOSE:g} points of the best on validation, and keeps least, {kept}."
+    def draw(self, numbers: Choice | Advice) -> Figure:
+        return style.panels("")[0] if self.held else numbers.draw()

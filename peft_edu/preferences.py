@@ -1,0 +1,203 @@
+"""Learning from preferences: of two answers y to one prompt x, which is the better one?
+
+Bradley and Terry (1952): whoever likes an answer as much as r(x, y) says chooses y+ rather than y- with the probability
+
+    p(y+ before y-) = sigmoid(r(x, y+) - r(x, y-))
+
+A reward model learns r from pairs (Christiano et al. 2017, section 2.2.3; Ouyang et al. 2022, section 3.5). A policy,
+the model that writes, is then to earn much of it without leaving the place where it started, the reference:
+
+    max over policy of   E[r(x, y)] - beta KL(policy || reference)          y written by the policy
+
+Policy gradients climb there by samples. Direct preference optimization (DPO; Rafailov et al. 2023, section 4) needs no
+sample and no reward model: at the optimum r = beta log(policy(y|x) / reference(y|x)) + what depends on x alone. Put
+into the first line, the pairs train the policy itself.
+
+The reference is the model as it was before, and a method that is switched off gives it back: no second copy is kept.
+
+A batch of pairs holds input_ids, attention_mask and labels of the shape (b, 2, t): of each pair first the chosen text,
+then the rejected one. labels are the ids of the answer, and -100 over the prompt and the padding.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from peft_edu.anatomy import evaluating
+from peft_edu.checks import number, whole_number
+from peft_edu.method import attached, unwrapped
+
+IGNORE = -100
+Batch = dict[str, Tensor]
+
+
+def log_probability(model: nn.Module, batch: Batch) -> Tensor:
+    """log p(y|x) of each answer in nats, the sum over its tokens: of a batch (..., t) the shape is (...).
+
+    Without dropout, which would let the policy and the reference differ where nothing has been learned.
+    """
+    labels = batch["labels"]
+    rows = {name: batch[name].flatten(0, -2) for name in ("input_ids", "attention_mask", "labels")}
+    seq2seq = unwrapped(model).config.is_encoder_decoder
+    wanted = rows["labels"] if seq2seq else rows.pop("labels")[:, 1:]  # a decoder's logits are of the next token
+    with evaluating(model):
+        logits = model(**rows).logits
+    if not seq2seq:
+        logits = logits[:, :-1]
+    if logits.shape[:-1] != wanted.shape:
+        told = f"logits {tuple(logits.shape)} for labels {tuple(wanted.shape)}"
+        raise ValueError(f"{type(model).__name__} gives {told}: log p(y|x) is of a language model, without a head")
+    surprise = F.cross_entropy(logits.transpose(1, 2), wanted, ignore_index=IGNORE, reduction="none")
+    return -surprise.sum(-1).view(labels.shape[:-1])
+
+
+@torch.no_grad()
+def reference_log_probability(model: nn.Module, batch: Batch) -> Tensor:
+    """log p(y|x) under the model without its method: what it was before the training."""
+    method = attached(model)
+    if method is None:
+        raise ValueError("no method is attached to this model, so there is no reference to compare with: attach one")
+    with method.off():
+        return log_probability(model, batch)
+
+
+def log_ratio(model: nn.Module, batch: Batch) -> Tensor:
+    """log(policy(y|x) / reference(y|x)) of each answer, in nats. Over the policy's own samples its mean is an estimate
+    of KL(policy || reference)."""
+    return log_probability(model, batch) - reference_log_probability(model, batch)
+
+
+def bradley_terry(scores: Tensor) -> Tensor:
+    """-log sigmoid(r+ - r-), the mean over pairs. scores (b, 2): of the chosen and of the rejected answer."""
+    return -F.logsigmoid(scores[:, 0] - scores[:, 1]).mean()
+
+
+def reward(model: nn.Module, batch: Batch) -> Tensor:
+    """r(x, y) as a reward model says it, with one number for each text: `backbone(name, head="score")`. Shape (...)."""
+    rows = {name: batch[name].flatten(0, -2) for name in ("input_ids", "attention_mask")}
+    scores = model(**rows).logits
+    if scores.shape != (len(rows["input_ids"]), 1):
+        told = f"{type(model).__name__} gives {tuple(scores.shape)} for {len(rows['input_ids'])} texts"
+        raise ValueError(f'{told}, and a reward is one number for each: backbone(name, head="score") gives it')
+    return scores.view(batch["input_ids"].shape[:-1])
+
+
+def reward_loss(model: nn.Module, batch: Batch) -> Tensor:
+    """What a reward model makes small, for `fit(..., objective=reward_loss)`."""
+    return bradley_terry(reward(model, batch))
+
+
+@dataclass(frozen=True)
+class DPO:
+    """Direct preference optimization, for `fit(..., objective=DPO(beta=0.3))` (Rafailov et al. 2023, equation 7):
+
+        L = -log sigmoid(beta (log policy(y+|x)/reference(y+|x) - log policy(y-|x)/reference(y-|x)))
+
+    A small beta lets the policy go far from the reference.
+    """
+
+    beta: float = 0.1
+
+    def __post_init__(self):
+        number("beta", self.beta, "above 0", lambda beta: beta > 0)
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
+        return bradley_terry(self.beta * log_ratio(model, batch))
+
+
+# ------------------------------------------------------------------------------------------------ samples and gradients
+@torch.no_grad()
+def sample(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    tokens: int = 24,
+    each: int = 1,
+) -> tuple[list[str], Batch]:
+    """What the model writes, drawn by its own probabilities (temperature 1): `each` answers to every prompt, and of
+    each answer `tokens` tokens at most. The texts, prompts included, and the batch (n, t) that they are as tensors.
+
+    prompts are token ids: `[data.prompt(row, tokenizer) for row in data.rows("train")]`.
+    """
+    whole_number("tokens", tokens)
+    whole_number("each", each)
+    end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    asked = [torch.tensor(ids) for ids in prompts for _ in range(each)]
+    ids = pad_sequence(asked, True, pad, "left").to(model.device)
+    mask = pad_sequence([torch.ones_like(each) for each in asked], True, 0, "left").to(model.device)
+    with evaluating(model):
+        plain = {"do_sample": True, "top_k": 0, "top_p": 1.0, "temperature": 1.0, "max_new_tokens": tokens}
+        written = model.generate(input_ids=ids, attention_mask=mask, pad_token_id=pad, eos_token_id=end, **plain)
+    answers = [_until(end, row[ids.shape[1] :]) for row in written.cpu()]
+    whole = [torch.cat(pair) for pair in zip(asked, answers, strict=True)]
+    labels = [torch.cat([torch.full_like(ask, IGNORE), answer]) for ask, answer in zip(asked, answers, strict=True)]
+    batch = {  # padded on the right: GPT-2 counts positions from the left, whatever the mask says
+        "input_ids": pad_sequence(whole, True, pad),
+        "attention_mask": pad_sequence([torch.ones_like(row) for row in whole], True, 0),
+        "labels": pad_sequence(labels, True, IGNORE),
+    }
+    texts = [text.strip() for text in tokenizer.batch_decode(whole, skip_special_tokens=True)]
+    return texts, {name: each.to(model.device) for name, each in batch.items()}
+
+
+def _until(end: int, answer: Tensor) -> Tensor:
+    """An answer up to its end, which is a part of it."""
+    ends = (answer == end).nonzero()
+    return answer[: ends[0] + 1] if len(ends) else answer
+
+
+@dataclass
+class Samples:
+    """Batches for policy gradients: at each step the policy itself writes, and a reward tells what that was worth.
+
+        A_i = R_i - mean of R over the answers to the same prompt          R_i = r(x, y_i) - beta log_ratio(x, y_i)
+
+    The mean is the baseline: only what is better than the policy's own usual answer becomes likelier (Williams 1992;
+    the group's mean as in GRPO, Shao et al. 2024, without its division by the group's standard deviation). beta is the
+    price of a nat of KL. Each pass of `fit` takes one batch:
+
+        fit(model, Samples(model, tokenizer, prompts, reward), steps=60, lr=2e-3, objective=policy_gradient)
+
+    `reward` gets the texts, prompts included, and gives a number for each. `log` keeps the means of each step: `reward`
+    and `KL`.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    prompts: Sequence[Sequence[int]]
+    reward: Callable[[Sequence[str]], Sequence[float] | Tensor]
+    beta: float = 0.0
+    groups: int = 8
+    size: int = 8
+    tokens: int = 24
+    log: list[dict[str, float]] = field(default_factory=list)
+
+    def __post_init__(self):
+        number("beta", self.beta, "at least 0", lambda beta: beta >= 0)
+        whole_number("groups", self.groups)
+        whole_number("size", self.size, at_least=2)  # alone in its group an answer is its own mean
+        whole_number(f"groups, with {len(self.prompts)} prompts", len(self.prompts) - self.groups, at_least=0)
+
+    def __iter__(self) -> Iterator[Batch]:
+        chosen = torch.randperm(len(self.prompts))[: self.groups]
+        texts, batch = sample(self.model, self.tokenizer, [self.prompts[i] for i in chosen], self.tokens, self.size)
+        with torch.no_grad():
+            apart = log_ratio(self.model, batch)
+        earned = torch.as_tensor(self.reward(texts), dtype=apart.dtype, device=apart.device)
+        if earned.shape != apart.shape:
+            raise ValueError(f"the reward gave {tuple(earned.shape)} for {len(texts)} texts, not one number each")
+        groups = (earned - self.beta * apart).view(self.groups, self.size)
+        self.log.append({"reward": earned.mean().item(), "KL": apart.mean().item()})
+        yield batch | {"advantages": (groups - groups.mean(1, keepdim=True)).flatten()}
+
+
+def policy_gradient(model: nn.Module, batch: Batch) -> Tensor:
+    """-A log policy(y|x), the mean over answers: its gradient is minus that of the expected reward (REINFORCE, Williams
+    1992). PPO and GRPO take several steps on the same samples and clip how far the policy may move in them; here each
+    sample is used once, where the clipped objective has this same gradient."""
+    return -(batch["advantages"] * log_probability(model, batch)).mean()

@@ -1,0 +1,145 @@
+"""Weak supervision: rules that somebody writes in the place of labels that somebody gives.
+
+A labelling function reads a text and votes for a class, or abstains (Ratner et al. 2017, section 2.1). Where rules
+disagree, somebody has to say whom to believe. A label model learns that without a single label: it takes the class z of
+a text for unknown, and a rule's vote for a noisy copy of it (Dawid and Skene 1979)
+
+    p(votes of text i, z_i = k) = prior_k  prod_j confusion_j[k, vote_ij]          over the rules j that vote
+
+EM goes round: from the confusions to what each text probably is (E), and from there to the confusions (M). The product
+says what it believes: given the class, no rule copies another.
+
+Votes are a tensor (n, m) of whole numbers: n texts, m rules, -1 where a rule abstains. Probabilities are (n, k).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from peft_edu.checks import number, whole_number
+
+ABSTAIN = -1
+
+
+def vote(rules: Sequence[Callable[[str], int]], texts: Sequence[str], classes: int = 2) -> Tensor:
+    """What each rule says of each text (n, m): a class from 0 on, or ABSTAIN."""
+    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+        raise TypeError(f"texts is {texts!r:.60}, but must be a list of texts: [row['text'] for row in rows]")
+    votes = [[_said(rule, text, classes) for rule in rules] for text in texts]
+    return torch.tensor(votes, dtype=torch.long).view(len(texts), len(rules))
+
+
+def _said(rule: Callable[[str], int], text: str, classes: int) -> int:
+    said = rule(text)
+    if isinstance(said, bool) or not isinstance(said, int) or not ABSTAIN <= said < classes:
+        known = f"a class from 0 to {classes - 1}, or ABSTAIN ({ABSTAIN})"
+        forgot = ": does a branch of it lack its return?" if said is None else ""
+        raise ValueError(f"{_name(rule)} said {said!r} of {text[:60]!r}, but must say {known}{forgot}")
+    return said
+
+
+def _name(rule: Callable) -> str:
+    return getattr(rule, "__name__", repr(rule))
+
+
+def report(votes: Tensor, labels: Sequence[int] | None = None, names: Sequence[str] | None = None) -> pd.DataFrame:
+    """For each rule the share of texts on which it votes (coverage), on which another votes too (overlaps), and on
+    which another says something else (conflicts); of labelled texts also the share of its votes that are right."""
+    _check(votes)
+    voted = votes != ABSTAIN
+    others = voted.sum(1, keepdim=True) - voted.long()  # (n, m): how many other rules vote
+    against = (votes[:, :, None] != votes[:, None, :]) & voted[:, :, None] & voted[:, None, :]  # (n, m, m)
+    shares = {"coverage": voted, "overlaps": voted & (others > 0), "conflicts": against.any(2)}
+    table = pd.DataFrame({name: each.double().mean(0).tolist() for name, each in shares.items()}, index=names)
+    if labels is not None:
+        right = (votes == torch.as_tensor(labels)[:, None]) & voted
+        table["right"] = (right.sum(0) / voted.sum(0)).tolist()  # nan for a rule that never votes
+    return table
+
+
+def covered(votes: Tensor) -> Tensor:
+    """Which texts some rule votes on (n,)."""
+    return (votes != ABSTAIN).any(1)
+
+
+def majority(votes: Tensor, classes: int = 2) -> Tensor:
+    """Each class's share of the votes (n, k); the same for all classes where nobody votes."""
+    _check(votes, classes)
+    counts = one_hot(votes, classes).sum(1)
+    total = counts.sum(1, keepdim=True)
+    return torch.where(total > 0, counts / total.clamp(min=1), 1 / classes)
+
+
+def one_hot(votes: Tensor, classes: int) -> Tensor:
+    """(n, m, k): 1 at the class that is voted for; nothing but 0 where a rule abstains."""
+    return F.one_hot(votes + 1, classes + 1)[..., 1:].double()
+
+
+@dataclass
+class LabelModel:
+    """Dawid and Skene's model, fitted by EM. `prior`: how frequent each class is, if you know; else all alike.
+
+    After `fit`, `confusion` (m, k, k) holds of each rule the share of its votes for each class (last) among the texts
+    of each class (before it), and `accuracy` (m,) how often the rule is right when it votes. Both are estimates.
+
+    >>> votes = torch.tensor([[0, 0, -1], [1, 1, 1], [0, 1, 1], [0, 0, 0]])
+    >>> LabelModel().fit(votes).argmax(1).tolist()
+    [0, 1, 1, 0]
+    """
+
+    classes: int = 2
+    prior: Sequence[float] | None = None
+    steps: int = 100
+    smoothing: float = 0.01  # votes that each rule is given in addition, so that no probability is 0
+
+    def __post_init__(self):
+        whole_number("classes", self.classes, at_least=2)
+        whole_number("steps", self.steps)
+        number("smoothing", self.smoothing, "above 0", lambda votes: votes > 0)
+        given = [1 / self.classes] * self.classes if self.prior is None else list(self.prior)
+        if len(given) != self.classes or min(given) <= 0 or abs(sum(given) - 1) > 1e-6:
+            raise ValueError(f"prior is {self.prior!r}, but must be {self.classes} shares above 0 that sum to 1")
+        self.shares = torch.tensor(given, dtype=torch.double)
+
+    def fit(self, votes: Tensor) -> Tensor:
+        """Learn whom to believe, and say what each text probably is: (n, k). Where nobody votes it is the prior."""
+        believed = majority(votes, self.classes)  # the start: everybody is believed alike
+        said = one_hot(votes, self.classes)
+        for _ in range(self.steps):
+            counts = torch.einsum("nk,nmv->mkv", believed, said) + self.smoothing  # M
+            self.confusion = counts / counts.sum(-1, keepdim=True)
+            believed = self.probabilities(votes)  # E
+        return believed
+
+    def probabilities(self, votes: Tensor) -> Tensor:
+        """What texts probably are (n, k), by the rules' confusions: the prior times each p(vote | z), normalised."""
+        said = one_hot(votes, self.classes)
+        return (self.shares.log() + torch.einsum("nmv,mkv->nk", said, self.confusion.log())).softmax(-1)
+
+    @property
+    def accuracy(self) -> Tensor:
+        return (self.confusion.diagonal(dim1=1, dim2=2) * self.shares).sum(-1)
+
+
+def soft_cross_entropy(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    """-sum_k p_k log q_k, the mean over rows: `labels` (b, k) are probabilities p, q is what the model says. Of a label
+    that is certain it is the usual loss. For `fit(..., objective=soft_cross_entropy)`."""
+    labels = batch["labels"]
+    logits = model(**{name: each for name, each in batch.items() if name != "labels"}).logits
+    if labels.shape != logits.shape or not labels.is_floating_point():
+        told = f"labels {tuple(labels.shape)} {labels.dtype} and logits {tuple(logits.shape)}"
+        raise ValueError(f"{told}: a row's label must be a list of probabilities, one for each class")
+    return F.cross_entropy(logits, labels.to(logits.dtype))
+
+
+def _check(votes: Tensor, classes: int | None = None) -> None:
+    if not isinstance(votes, Tensor) or votes.dim() != 2 or votes.is_floating_point() or votes.is_complex():
+        got = f"{tuple(votes.shape)} {votes.dtype}" if isinstance(votes, Tensor) else type(votes).__name__
+        raise TypeError(f"votes is {got}, but must be a tensor (n, m) of whole numbers: vote(rules, texts) gives it")
+    low, high = (votes.min().item(), votes.max().item()) if votes.numel() else (ABSTAIN, ABSTAIN)
+    if low < ABSTAIN or (classes is not None and high >= classes):
+        raise ValueError(f"votes go from {low} to {high}, but must be {ABSTAIN} (abstains) or a class from 0 on")
