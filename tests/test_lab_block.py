@@ -3,12 +3,12 @@
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from dataclasses import dataclass
-from itertools import combinations
 
 import pytest
 import torch
 from families import SIZES, batch, tiny
 from own_methods import OwnIA3, Scale
+from svg_shapes import NAMESPACE, rectangles, texts_are_readable
 from torch import nn
 
 from peft_edu import (
@@ -296,24 +296,6 @@ def test_looking_changes_nothing():
 # The picture
 
 
-NAMESPACE = "{http://www.w3.org/2000/svg}"
-
-
-def texts(picture):
-    """Each text with a rough box: left, top, right, bottom."""
-    for each in ElementTree.fromstring(picture).iter(f"{NAMESPACE}text"):
-        x, y, size = (float(each.get(name)) for name in ("x", "y", "font-size"))
-        wide = 0.56 * size * len(each.text or "")
-        left = x - {"start": 0, "middle": wide / 2, "end": wide}[each.get("text-anchor")]
-        yield each.text, size, (left, y - 0.8 * size, left + wide, y + 0.2 * size)
-
-
-def rectangles(picture):
-    for each in ElementTree.fromstring(picture).findall(f"{NAMESPACE}rect"):
-        x, y, w, h = (float(each.get(name)) for name in ("x", "y", "width", "height"))
-        yield x, y, x + w, y + h
-
-
 def corners(picture):
     """The points of all shapes."""
     for x0, y0, x1, y1 in rectangles(picture):
@@ -326,26 +308,10 @@ def corners(picture):
         yield from ((x - r, y - r), (x + r, y + r))
 
 
-def shared(one, other):
-    """How wide and how high two boxes overlap."""
-    return min(one[2], other[2]) - max(one[0], other[0]), min(one[3], other[3]) - max(one[1], other[1])
-
-
 def readable(picture):
-    words = list(texts(picture))
-    assert all(size >= 11 for _, size, _ in words)
-    for text, _, (left, top, right, bottom) in words:
-        assert left >= 5 and right <= figure.WIDTH - 5 and top >= 0 and bottom <= figure.HEIGHT, text
+    texts_are_readable(picture, figure.WIDTH, figure.HEIGHT)
     for x, y in corners(picture):
         assert 0 <= x <= figure.WIDTH and 0 <= y <= figure.HEIGHT
-    for (text, _, box), (other, _, another) in combinations(words, 2):
-        assert min(shared(box, another)) <= 0, (text, other)
-    boxes = [box for box in rectangles(picture) if box[2] - box[0] < 700 and box[2] - box[0] > 12]
-    for text, _, box in words:
-        for rectangle in boxes:
-            w, h = shared(box, rectangle)
-            inside = w >= box[2] - box[0] - 4 and h >= box[3] - box[1] - 4
-            assert inside or min(w, h) <= 1, (text, rectangle)
 
 
 @pytest.mark.parametrize("family, task, method, block", list(pictures()))

@@ -15,6 +15,7 @@ from peft_edu.lab.figures.pretraining import pretraining_figure
 from peft_edu.lab.figures.progress import progress
 from peft_edu.lab.figures.rounding import show_levels, show_memory
 from peft_edu.lab.figures.sentences import sentences
+from peft_edu.lab.figures.stages import draw_stages
 from peft_edu.lab.figures.tags import entities_in, right_tags, show_tags
 from peft_edu.lab.installation import self_check
 from peft_edu.lab.measure.attention import PrefixShares, prefix_mass
@@ -99,6 +100,7 @@ __all__ = [
     "draw",
     "draw_block",
     "draw_guess",
+    "draw_stages",
     "entities_in",
     "explain",
     "finetune",
