@@ -6,8 +6,13 @@ from pathlib import Path
 import pytest
 from matplotlib.colors import to_rgb
 
+from peft_edu import count
+from peft_edu.lab import architecture, readable
 from peft_edu.lab.figures import style
-from peft_edu.lab.widgets.decision import SLOWER, Cost, DecisionCard, judge
+from peft_edu.lab.measure.stages import REAL, STAGES, real_sizes
+from peft_edu.lab.widgets.decision import HAVE, SLOWER, Cost, DecisionCard, judge
+from peft_edu.lab.widgets.predict import TypedGuess
+from peft_edu.lab.widgets.sliders import HELD
 from peft_edu.lab.widgets.taxonomy import FAMILY_DOES, METHOD_PLACES, TaxonomyCard
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
@@ -65,6 +70,54 @@ def test_the_decision_follows_the_controls():
     card.controls["tasks"].value = 1
     card.controls["room"].value = "10 MB"
     assert colours(card) == [to_rgb(style.TRAINED), to_rgb(style.FROZEN)]
+
+
+def card():
+    return DecisionCard({"easy": VALIDATION}, {"easy": TEST}, COSTS)
+
+
+@pytest.mark.parametrize(
+    "have, lesson, everything, needed",
+    [
+        ("rules instead of labels", "11_weak_supervision.ipynb", 16, "rules that vote"),
+        ("preferences: pairs", "12_preferences.ipynb", 20, "two answers to one prompt"),
+        ("a score that code computes", "12_preferences.ipynb", 20, "a rule that scores"),
+        ("only text", "01_full_fine_tuning_and_freezing.ipynb", 16, "plain text"),
+    ],
+)
+def test_another_signal_is_told_its_needs_and_no_score_of_labels(have, lesson, everything, needed):
+    """Bytes a parameter: 16 where it is trained, 4 more for a frozen copy."""
+    which = card()
+    which.controls["have"].value = have
+    total = count(architecture(REAL)).total
+    for told in (which.result.value, str(which)):
+        assert needed in told and readable(everything * total) in told and "arXiv:" in told
+        assert not any(f"{method}:" in told or f">{method}<" in told for method in VALIDATION)
+    assert f'href="{lesson}"' in which.result.value and f"lesson {lesson[:2]}" in str(which)
+    assert [name for name, control in which.controls.items() if not control.disabled] == ["have"]
+    assert readable(everything * total) in which.figure().get_suptitle().replace("\n", " ")
+    which.controls["have"].value = "labels"
+    assert "LoRA: within 2 points" in str(which) and not any(each.disabled for each in which.controls.values())
+
+
+def test_the_memory_that_is_drawn_is_what_is_told():
+    which = card()
+    which.controls["have"].value = "preferences: pairs"
+    (axes,) = which.figure().axes
+    heights = {}
+    for bar in axes.patches:
+        heights[round(bar.get_x(), 1)] = heights.get(round(bar.get_x(), 1), 0) + bar.get_height()
+    lora = real_sizes().beside_one_base(STAGES["pairs"]).total
+    assert list(heights.values()) == pytest.approx([20 * real_sizes().base / 1e9, lora / 1e9])
+    assert "activations" not in [text.get_text() for text in axes.get_legend().get_texts()]  # there are none to show
+
+
+def test_nothing_is_told_before_the_guess():
+    guess = TypedGuess("How many?", 0, 9, None)
+    which = DecisionCard({"easy": VALIDATION}, {"easy": TEST}, COSTS, after=guess)
+    for have in HAVE:
+        which.controls["have"].value = have
+        assert HELD in which.result.value and str(which) == HELD
 
 
 @pytest.mark.parametrize(

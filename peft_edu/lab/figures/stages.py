@@ -65,7 +65,7 @@ def describe(counted: Sizes) -> str:
 def draw_stages(model: PreTrainedModel, title: str = "") -> None:
     """Show what each stage needs, and what the method that is attached to this model saves in it.
 
-    >>> draw_stages(LoRA(rank=8).attach(architecture("Llama-3.2-1B")))
+    The method stands beside frozen weights: draw_stages(LoRA(rank=8).attach(architecture("Llama-3.2-1B"))).
     """
     counted = sizes(model)
     words, picture = describe(counted), svg(counted, title)
