@@ -23,6 +23,7 @@ LABELS = 10_000
 HEADS = {
     "classify": transformers.AutoModelForSequenceClassification,
     "tag": transformers.AutoModelForTokenClassification,
+    "score": transformers.AutoModelForSequenceClassification,  # with one number a text, as a reward model has it
 }
 
 
@@ -48,8 +49,9 @@ def backbone(
     >>> model, tokenizer = backbone("tiny-bert", head="classify", labels=["bad", "good"])
 
     `head`: None keeps the language-model head; "classify" and "tag" put a new classifier over the text or over each
-    token, with `labels` a number (2) or the names. A folder that was saved with such a head keeps it: its rows are put
-    in the order of `labels`. `pretrained=False` is the same network with random weights; `seed` draws what is new.
+    token, with `labels` a number (2) or the names; "score" gives a text one number, as a reward model does. A folder
+    that was saved with such a head keeps it: its rows are put in the order of `labels`. `pretrained=False` is the same
+    network with random weights; `seed` draws what is new.
     `dtype`: bundled models come in float64, so that every machine prints the same numbers; the real ones that `make
     real` gets in float32, which every processor is quick in; others as they were stored.
     """
@@ -161,7 +163,7 @@ def _check(head, labels, pretrained, dtype, seed) -> None:
     number("seed", seed, "below 2**63", lambda seed: seed < 2**63)
     if labels is None:
         return
-    if head is None:
+    if head in (None, "score"):
         raise ValueError(f"labels={labels!r} need a head: head='classify' or head='tag'")
     named = isinstance(labels, (list, tuple)) and all(isinstance(name, str) for name in labels)
     count = labels if isinstance(labels, int) else len(set(labels)) if named else 0
@@ -184,7 +186,7 @@ def _configure(config, head: str | None, labels) -> tuple[type, list[str]]:
     """The class that builds the model, and the labels' names of its own, in whose place those asked for stand now."""
     auto, own = _auto_class(config, head), [name for _, name in sorted(config.id2label.items())]
     if head is not None:
-        names = _names(labels, own)
+        names = ["score"] if head == "score" else _names(labels, own)
         config.id2label, config.label2id = dict(enumerate(names)), {name: i for i, name in enumerate(names)}
     return auto, own
 

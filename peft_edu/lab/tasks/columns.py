@@ -10,8 +10,10 @@ NEEDS = {
     "generate": ("source", "target"),
     "chat": ("messages",),
     "fill": ("answer",),
+    "prefer": ("chosen", "rejected"),
+    "unlabelled": ("text",),
 }
-MAY_HAVE = {"classify": ("second",), "generate": ("slots",)}
+MAY_HAVE = {"prefer": ("prompt",), "classify": ("second",), "generate": ("slots",)}
 USUAL = {  # in the order in which they are tried
     "text": ("sentence", "sentence1", "premise", "question1", "review", "content", "comment", "tweet"),
     "second": ("hypothesis", "sentence2", "question2", "text2", "passage"),
@@ -20,9 +22,10 @@ USUAL = {  # in the order in which they are tried
     "tags": ("ner_tags", "pos_tags", "labels"),
     "source": ("input", "article", "document", "dialogue"),
     "target": ("summary", "highlights", "output", "abstract"),
+    "prompt": ("question", "instruction", "query"),
 }
 
-NAMES = (*USUAL, "answer", "messages", "prompt", "completion", "system")  # what `columns=` may say
+NAMES = (*USUAL, "answer", "messages", "completion", "system", "chosen", "rejected")  # what `columns=` may say
 
 
 def kind_and_names(columns: Iterable[str], said: Mapping[str, str], where: object) -> tuple[str, dict[str, str]]:
@@ -38,19 +41,24 @@ def kind_and_names(columns: Iterable[str], said: Mapping[str, str], where: objec
     if unknown := [ours for ours in said if ours not in NAMES]:
         raise ValueError(f"columns names {unknown[0]!r}; a task can have {', '.join(NAMES)}")
     here = set(columns) - set(said.values()) | said.keys()
-    for kind, needed in NEEDS.items():
+    possible = {"prefer": NEEDS["prefer"]} | NEEDS  # first: a file of preferences may hold whole conversations as well
+    if len(here) > 1:
+        del possible["unlabelled"]  # a text beside other columns rather lacks the name of its label
+    for kind, needed in possible.items():
         if here >= set(needed) and not (kind == "fill" and has_conversation(here)):
             return kind, said | _guessed(MAY_HAVE.get(kind, ()), here)
     if has_conversation(here):
         return "chat", dict(said)
-    for kind, needed in NEEDS.items():
+    for kind, needed in possible.items():
         guessed = _guessed(needed, here)
         if here | guessed.keys() >= set(needed):
             return kind, said | guessed | _guessed(MAY_HAVE.get(kind, ()), here)
-    sets = NEEDS | {"chat": ("messages, or prompt and completion,",)}
+    sets = NEEDS | {"chat": ("messages, or prompt and completion,",), "prefer": ("prompt, chosen", "rejected")}
+    del sets["unlabelled"]
     needed = ", ".join(f"{' and '.join(needed)} to {kind}" for kind, needed in sets.items())
     named = 'task(..., columns={"text": "body"}) says which column is which, in the command --column text=body'
-    raise ValueError(f"{where} has the columns {', '.join(sorted(columns))}; needed are {needed}; {named}")
+    alone = "a text alone is unlabelled"
+    raise ValueError(f"{where} has the columns {', '.join(sorted(columns))}; needed are {needed}; {alone}; {named}")
 
 
 def _guessed(wanted: Iterable[str], here: set[str]) -> dict[str, str]:

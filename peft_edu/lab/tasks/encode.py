@@ -38,6 +38,13 @@ class Format:
             return {"input_ids": ids, "labels": [IGNORE if word is None else row["tags"][word] for word in words]}
         if self.kind == "chat":
             return chat.example(row, tokenizer, self.name)
+        if self.kind == "prefer":
+            pair = [self._answered(row, row[side], tokenizer, seq2seq) for side in ("chosen", "rejected")]
+            return {key: [each[key] for each in pair] for key in pair[0]}
+        if self.kind == "unlabelled":
+            raise ValueError(
+                f"{self.name} has no labels to learn from: with_train(texts, labels) gives a task its rows"
+            )
         ids = self.prompt(row, tokenizer, seq2seq)
         if self.kind == "fill":
             answer = [answer_id(tokenizer, row["answer"])]
@@ -53,8 +60,25 @@ class Format:
         most = tokenizer.model_max_length
         return {"input_ids": (ids + answer)[:most], "labels": ([IGNORE] * len(ids) + answer)[:most]}
 
+    def _answered(self, row: dict, answer: str, tokenizer: PreTrainedTokenizerBase, seq2seq: bool) -> dict:
+        """The ids of a prompt with one of its answers, and as labels those of the answer."""
+        if getattr(tokenizer, "chat_template", None):
+            said = [*row["turns"], {"role": "assistant", "content": answer}]
+            return chat.example({"messages": said, "target": answer}, tokenizer, self.name)
+        between = "" if row["prompt"][-1].isspace() or seq2seq else " "
+        if tokenizer.mask_token is not None and not seq2seq:  # it reads the whole, and a head says what it is worth
+            ids = tokenizer(row["prompt"] + between + answer, truncation=True)["input_ids"]
+            return {"input_ids": ids, "labels": [IGNORE] * len(ids)}
+        ids, most = self.prompt(row, tokenizer, seq2seq), tokenizer.model_max_length
+        said = [*tokenizer(between + answer, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+        if seq2seq:
+            return {"input_ids": ids, "labels": said[:most]}
+        return {"input_ids": (ids + said)[:most], "labels": ([IGNORE] * len(ids) + said)[:most]}
+
     def prompt(self, row: dict, tokenizer: PreTrainedTokenizerBase, seq2seq: bool = False) -> list[int]:
         """What a model reads before it writes."""
+        if self.kind == "prefer" and getattr(tokenizer, "chat_template", None):
+            return chat.prompt({"messages": [*row["turns"], {"role": "assistant", "content": "-"}]}, tokenizer)
         if self.kind == "chat":
             return chat.prompt(row, tokenizer)
         if self.kind == "fill":
@@ -63,13 +87,15 @@ class Format:
                 raise ValueError(f"{self.name} asks for a word in the place of {missing}: replace(data, template=...)")
             ids = template_ids(self.template, tokenizer, row)
         else:
-            ids = tokenizer(row["source"] if seq2seq else row["source"] + self.separator)["input_ids"]
+            separator = "" if seq2seq or self.kind == "prefer" else self.separator
+            ids = tokenizer(row["source"] + separator)["input_ids"]
             if not seq2seq and ids[-1:] == [tokenizer.eos_token_id]:
                 ids = ids[:-1]  # the end of the text is yet to come
             if not seq2seq and not self.start_token and ids[:1] == [tokenizer.bos_token_id]:
                 ids = ids[1:]
         most = tokenizer.model_max_length
-        if not 0 < len(ids) <= most - (self.kind == "generate" or tokenizer.mask_token is None):  # the answer follows
+        follows = self.kind in ("generate", "prefer") or tokenizer.mask_token is None  # an answer
+        if not 0 < len(ids) <= most - follows:
             what, text = ("source", row["source"]) if "source" in row else ("text", str(row))
             long = f"a {what} of {len(ids)} tokens; the model reads {most} in all"
             raise ValueError(f"{self.name}: {long}. Shorten it: {text[:60]}...")
@@ -95,10 +121,10 @@ def is_seq2seq(data: Format, tokenizer: PreTrainedTokenizerBase, model: nn.Modul
     """Whether an encoder-decoder is asked for words. A tokenizer without its model must have the mark of `backbone`."""
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise TypeError(f"tokenizer is a {type(tokenizer).__name__}, but must be the one that backbone(...) gives")
-    for token in ("pad_token", "eos_token")[: 1 + (data.kind in ("generate", "chat"))]:
+    for token in ("pad_token", "eos_token")[: 1 + (data.kind in ("generate", "chat", "prefer"))]:
         if getattr(tokenizer, token) is None:
             raise ValueError(f"{data.name} needs a tokenizer with {token}, and this one has none")
-    if data.kind in ("classify", "tag"):
+    if data.kind in ("classify", "tag", "unlabelled"):
         return False
     if model is None and not hasattr(tokenizer, "encoder_decoder"):
         mend = "take it from backbone(...), or set tokenizer.encoder_decoder = model.config.is_encoder_decoder"
@@ -110,7 +136,8 @@ def is_seq2seq(data: Format, tokenizer: PreTrainedTokenizerBase, model: nn.Modul
 
 
 class Batches:
-    """Padded tensors (b, t): input_ids, attention_mask, labels ((b,) to classify), and token_type_ids of pairs."""
+    """Padded tensors (b, t): input_ids, attention_mask, labels ((b,) to classify), and token_type_ids of two texts. Of
+    preferences they are (b, 2, t): the chosen answer, then the rejected one."""
 
     def __init__(self, examples: list[dict], pad: int, size: int, seed: int, steps: int | None):
         whole_number("size", size)
@@ -133,6 +160,9 @@ class Batches:
 def padded(examples: Sequence[dict], pad: int, side: str = "right") -> dict[str, Tensor]:
     """The lists of all examples as rectangles (b, t); what is one number an example as (b,)."""
     filler = {"input_ids": pad, "labels": IGNORE}
+    if examples and isinstance(examples[0]["input_ids"][0], list):
+        sides = [{key: both[i] for key, both in each.items()} for each in examples for i in (0, 1)]
+        return {key: rows.unflatten(0, (-1, 2)) for key, rows in padded(sides, pad, side).items()}
     examples = [{"attention_mask": [1] * len(each["input_ids"])} | each for each in examples]
     batch = {}
     for key in dict.fromkeys(key for each in examples for key in each):

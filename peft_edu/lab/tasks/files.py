@@ -2,7 +2,8 @@
 
 Columns are `text, label` to classify (and `second`, for pairs of texts), `words, tags` to tag (lists, or texts that
 blanks divide), `source, target` to generate (and `slots`, if you have them), `messages` to chat (see chat.py for other
-names), and `answer` beside any others to fill.
+names), `answer` beside any others to fill, `prompt, chosen, rejected` of preferences (see preference.py), and `text`
+alone, which is unlabelled.
 Other names that are in common use are known too: see columns.py. Every error names the file and the line.
 """
 
@@ -19,6 +20,7 @@ from unicodedata import normalize
 from peft_edu.lab.tasks import hub_dataset
 from peft_edu.lab.tasks.chat import conversation
 from peft_edu.lab.tasks.columns import NEEDS, kind_and_names, renamed
+from peft_edu.lab.tasks.preference import preference
 
 SUFFIXES = (".jsonl", ".csv", ".tsv")
 LARGEST = 200_000_000  # bytes: a task is read whole, and its rows take nine times as much memory
@@ -144,8 +146,8 @@ def _rows_of(path: Path) -> Rows:
 def _row(row: dict, kind: str, names: Mapping[str, str], where: str) -> dict:
     """The row as a task has it."""
     row = renamed(row, names)
-    if kind == "chat":
-        return conversation(row, where)
+    if kind in ("chat", "prefer"):
+        return (conversation if kind == "chat" else preference)(row, where)
     _check_row(row, kind, where)
     return row
 

@@ -2,7 +2,8 @@
 
 `classify`: a text (or two) and one of several labels. `tag`: words, and a tag for each. `fill`: an answer in the gap of
 a template whose fields are the row's. `generate`: a source text and a target text to write. `chat`: a conversation, of
-which the answers are learned.
+which the answers are learned. `prefer`: a prompt and two answers, of which one was chosen. `unlabelled`: texts alone,
+to write rules for (`peft_edu.weak`).
 """
 
 import os
@@ -21,11 +22,12 @@ from peft_edu.lab.paths import bundled, data_path
 from peft_edu.lab.tasks.answer import choose, write
 from peft_edu.lab.tasks.chat import conversation
 from peft_edu.lab.tasks.columns import NEEDS
-from peft_edu.lab.tasks.encode import Batches, Format, is_seq2seq
+from peft_edu.lab.tasks.encode import Batches, Format, is_seq2seq, padded
 from peft_edu.lab.tasks.files import Read, read_about, read_dataset, read_splits
 from peft_edu.lab.tasks.hub_dataset import is_dataset
 from peft_edu.lab.tasks.metrics import is_record, mean, score_tags, score_texts
-from peft_edu.method import Method
+from peft_edu.method import Method, attached
+from peft_edu.preferences import log_probability, log_ratio, reward
 
 STEERING = re.compile("[\0-\t\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # what a terminal obeys
 
@@ -66,12 +68,12 @@ class Task(Format):
 
     @property
     def metric(self) -> str:
-        """The key of `evaluate` that this task is judged by."""
+        """The key of `evaluate` that this task is judged by; none without labels."""
         first = self._first_rows()[0]
         if self.kind in ("generate", "chat"):
             records = all(is_record(row["target"]) for rows in self.splits.values() for row in rows)
             return "f1" if records else "slots" if "slots" in first else "exact"
-        return {"classify": "accuracy", "tag": "f1", "fill": "accuracy"}[self.kind]
+        return {"tag": "f1", "unlabelled": ""}.get(self.kind, "accuracy")
 
     @property
     def candidates(self) -> list[str]:
@@ -155,6 +157,37 @@ class Task(Format):
             raise ValueError(f"{of}; the words are {words!r}, but must be different texts, one for each label")
         return self._rewritten("fill", lambda row: row | {"answer": words[row["label"]]})
 
+    def as_generate(self) -> "Task":
+        """Of preferences, the chosen answers alone: to be written, as supervised fine-tuning has them."""
+        self._needs("prefer", "only preferences have answers that were chosen")
+        return replace(self._rewritten("generate", lambda row: row), separator="")
+
+    def with_train(self, texts: Sequence[str], labels: Sequence[int] | Sequence[Sequence[float]]) -> "Task":
+        """The same task with other rows to train on: texts, and for each a class or a probability of every class, as
+        rules and models give them. Validation and test stay what they were. Probabilities are learned by
+        `fit(..., objective=soft_cross_entropy)`.
+
+        >>> data = task("reviews").with_train(["The soup was good."], [[0.2, 0.8]])
+        >>> data.rows("train")
+        [{'text': 'The soup was good.', 'label': [0.2, 0.8]}]
+        """
+        self._needs("classify", "rules vote for classes")
+        given = labels.tolist() if isinstance(labels, torch.Tensor) else list(labels)
+        if not len(texts) == len(given) > 0:
+            raise ValueError(
+                f"{len(texts)} texts and {len(given)} labels: each text has its own, and there must be some"
+            )
+        if wrong := [label for label in given if not self._is_label(label)]:
+            known = f"a class from 0 to {len(self.labels) - 1}, or {len(self.labels)} probabilities that sum to 1"
+            raise ValueError(f"the label {wrong[0]!r:.60} is none of {self.name}: it must be {known}")
+        rows = [{"text": text, "label": label} for text, label in zip(texts, given, strict=True)]
+        return replace(self, splits=self.splits | {"train": rows})
+
+    def _is_label(self, label) -> bool:
+        if isinstance(label, (list, tuple)):
+            return len(label) == len(self.labels) and min(label) >= 0 and abs(sum(label) - 1) < 1e-6
+        return isinstance(label, int) and not isinstance(label, bool) and 0 <= label < len(self.labels)
+
     def _rewritten(self, kind: str, rewrite: Callable[[dict], dict]) -> "Task":
         splits = {split: [rewrite(row) for row in rows] for split, rows in self.splits.items()}
         return replace(self, kind=kind, splits=splits, labels=[])
@@ -178,11 +211,17 @@ class Task(Format):
 
     @torch.no_grad()
     def evaluate(self, model, tokenizer, split: str = "test", limit: int | None = None) -> dict:
-        """Shares between 0 and 1. classify, fill: `accuracy`. tag: `f1`, `precision` and `recall` of entities, and the
-        F1 of each kind. generate and chat: `exact` matches; of JSON records the share that is `valid` and the `f1` of
+        """Shares between 0 and 1. classify, fill: `accuracy`. prefer: `accuracy`, the share of pairs whose chosen
+        answer the model ranks first (see `margins`). tag: `f1`, `precision` and `recall` of entities, and the F1 of
+        each kind. generate and chat: `exact` matches; of JSON records the share that is `valid` and the `f1` of
         their fields; `slots`, the share of slot values that stand in the text, over all
         and (`by slot`) one by one."""
         rows = self.rows(split, limit)
+        if self.kind == "prefer":
+            margins = self.margins(model, tokenizer, rows)
+            return {"accuracy": ((margins > 0).double() + (margins == 0) / 2).mean().item()}  # a tie is half a hit
+        if self.kind == "unlabelled" or any(isinstance(row.get("label"), (list, tuple)) for row in rows):
+            raise ValueError(f"the split {split!r} of {self.name} has no classes to measure by: take one that has")
         answers = self.answers(model, tokenizer, rows)
         if self.kind in ("generate", "chat"):
             return score_texts(answers, rows)
@@ -200,6 +239,22 @@ class Task(Format):
         names = self.candidates if self.kind == "fill" else self.labels
         with evaluating(model):
             return choose(self, model, tokenizer, rows, names, seq2seq)
+
+    @torch.no_grad()
+    def margins(self, model, tokenizer, rows: Sequence[dict]) -> torch.Tensor:
+        """By how much the model ranks the chosen answer of each row before the rejected one: by the rewards of a reward
+        model; else by log_ratio, or by log p(y|x) alone while no method is attached. In nats, (n,)."""
+        self._needs("prefer", "only two answers can be ranked")
+        seq2seq, margins = self._check(model, tokenizer, rows, ("chosen", "rejected")), []
+        judges = model.get_output_embeddings() is None
+        score = reward if judges else log_ratio if attached(model) else log_probability
+        for start in range(0, len(rows), 50):
+            examples = [self.example(row, tokenizer, seq2seq) for row in rows[start : start + 50]]
+            batch = padded(examples, tokenizer.pad_token_id)
+            with evaluating(model):
+                scores = score(model, {name: each.to(model.device) for name, each in batch.items()})
+            margins.append(scores[:, 0] - scores[:, 1])
+        return torch.cat(margins)
 
     @torch.no_grad()
     def generate(self, model, tokenizer, rows: Sequence[dict], size: int = 50) -> list[str]:
@@ -234,7 +289,7 @@ class Task(Format):
         if self.labels:
             lines.append(f"labels: {', '.join(self.labels):.1000}")
         known = "".join(f"; {name} {value:.3f}" for name, value in self.baselines.items())
-        lines += [f"metric: {self.metric}{known}", "for example"]
+        lines += [f"metric: {self.metric or 'none, without labels'}{known}", "for example"]
         lines += [f"  {self._shown(row)}" for row in self._first_rows()[:3]]
         return STEERING.sub("\N{REPLACEMENT CHARACTER}", "\n".join(lines))
 
@@ -244,6 +299,11 @@ class Task(Format):
         if self.kind == "fill":
             fields = ", ".join(str(value) for key, value in row.items() if key not in ("answer", "label"))
             return f"{fields}  ->  {row['answer']}"
+        if self.kind == "prefer":
+            prompt, *answers = (shorten(row[name], 60) for name in ("prompt", "chosen", "rejected"))
+            return f"{prompt}  ->  {'  rather than  '.join(answers)}"
+        if self.kind == "unlabelled":
+            return shorten(row["text"], 90)
         if self.kind in ("generate", "chat"):
             return f"{shorten(row['source'], 90)}  ->  {shorten(row['target'], 90)}"
         text = " / ".join(filter(None, [row["text"], row.get("second")]))
