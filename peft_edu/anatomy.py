@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
+from transformers.utils import logging
 
 ROLES = ("query", "key", "value", "output", "up", "down", "gate")
 
@@ -231,6 +232,20 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without transformers' reports, warnings and bars."""
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _maps_of(block: nn.Module, names: dict[str, str]) -> Iterator[LinearMap]:

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from peft_edu.anatomy import evaluating
+from peft_edu.anatomy import evaluating, quiet
 from peft_edu.checks import number, whole_number
 from peft_edu.method import attached, unwrapped
 
@@ -130,7 +130,7 @@ def sample(
     asked = [torch.tensor(ids) for ids in prompts for _ in range(each)]
     ids = pad_sequence(asked, True, pad, "left").to(model.device)
     mask = pad_sequence([torch.ones_like(each) for each in asked], True, 0, "left").to(model.device)
-    with evaluating(model):
+    with evaluating(model), quiet():  # who begins with the padding token is warned of a mask that is there
         plain = {"do_sample": True, "top_k": 0, "top_p": 1.0, "temperature": 1.0, "max_new_tokens": tokens}
         written = model.generate(input_ids=ids, attention_mask=mask, pad_token_id=pad, eos_token_id=end, **plain)
     answers = [_until(end, row[ids.shape[1] :]) for row in written.cpu()]
@@ -143,6 +143,18 @@ def sample(
     }
     texts = [text.strip() for text in tokenizer.batch_decode(whole, skip_special_tokens=True)]
     return texts, {name: each.to(model.device) for name, each in batch.items()}
+
+
+def paired(samples: Batch, scores: Sequence[float] | Tensor) -> Batch:
+    """Pairs (b, 2, t) of samples (n, t): of each two neighbours the one with the higher score is chosen. Where both
+    have the same score, nothing is preferred, and they are left out."""
+    scores, count = torch.as_tensor(scores, dtype=torch.double), len(samples["input_ids"])
+    if scores.shape != (count,) or count % 2:
+        raise ValueError(f"{count} samples and scores {tuple(scores.shape)}: each sample has one, and two make a pair")
+    order = torch.arange(count).view(-1, 2)
+    first, second = scores.view(-1, 2).unbind(1)
+    chosen = torch.where((first > second)[:, None], order, order.flip(1))[first != second]
+    return {name: each[chosen] for name, each in samples.items()}
 
 
 def _until(end: int, answer: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """The labelled tasks, as jsonl. Their word pairs and their formats stand nowhere in the corpus (tested).
 
-Here are the tasks about whole texts; tags, pairs and facts are in understanding.py.
+Here are the tasks about whole texts; tags, pairs and facts are in understanding.py, what is learned without labels in
+preferences.py.
 
 reviews      a sentence about two things or one -> does it praise or blame? Negation and contrast decide
 restaurants  the same in the corpus' own words, about food only. The split `hotels` is about rooms: another domain
@@ -20,7 +21,7 @@ from sklearn.linear_model import LogisticRegression
 
 from peft_edu.lab.tasks.metrics import score_texts
 
-from . import documents, understanding
+from . import documents, preferences, understanding
 from .lexicon import DAYS, DINING, FIRST_NAMES, NEWS, NUMBERS, READERS, STAYING, TOWNS, VENUES
 from .opinions import NEW_NEGATIONS, opinion
 from .rows import Row, Splits, distinct
@@ -273,8 +274,23 @@ def write(folder: Path) -> None:
     }
     about["pairs"] = to_classify(made["pairs"], understanding.FOLLOWS, understanding.DESCRIPTIONS["pairs"])
     about |= {name: understanding.about(name, made[name]) for name in ("aspects", "owners", "facts")}
+    made |= {"unlabelled": preferences.unlabelled(made["reviews"]), "happy": preferences.happy()}
+    about["unlabelled"] = {
+        "kind": "unlabelled",
+        "description": "Sentences as those of reviews, none of which is there. Nobody has said what they mean: write "
+        "rules, and let them vote.",
+    }
+    about["happy"] = {
+        "kind": "prefer",
+        "metric": "accuracy",
+        "description": "Two reviews that tiny-gpt2 wrote from one beginning; chosen is the happier one. The judge "
+        "counts words of praise and of blame, and turns them round behind a negation: `why` says what it heard.",
+        "baselines": {"the longer one": round(preferences.longer(made["happy"]), 4)},
+    }
     for name, splits in made.items():
         _write(folder / name, splits, {"name": name} | about[name])
+    words = json.dumps({side: sorted(words) for side, words in preferences.WORDS.items()}, indent=1)
+    (folder / "happy" / "words.json").write_text(words + "\n", encoding="utf-8")
 
 
 def _write(folder: Path, splits: Splits, about: dict) -> None:

@@ -12,9 +12,8 @@ from pathlib import Path
 import torch
 import transformers
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging
 
-from peft_edu.anatomy import evaluating, first_position
+from peft_edu.anatomy import evaluating, first_position, quiet
 from peft_edu.checks import choice, number, whole_number, yes_or_no
 from peft_edu.lab.models.folder import check, locate, shapes
 
@@ -60,7 +59,7 @@ def backbone(
     check(place)
     stored = shapes(place) if pretrained else {}
     warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)  # HF peft 0.21 with transformers 5
-    with _reading(place), _quiet(), torch.random.fork_rng(devices=[]):
+    with _reading(place), quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         config = AutoConfig.from_pretrained(place, **LOCAL)
         saved_as, dtype = config.architectures, dtype or usual
@@ -96,7 +95,7 @@ def skeleton(
         check(place)
         with _reading(place):
             config = AutoConfig.from_pretrained(place, **LOCAL)
-    with _reading(place), _quiet(), torch.device("meta"):
+    with _reading(place), quiet(), torch.device("meta"):
         auto, _ = _configure(config, head, labels)
         model = auto.from_config(config, dtype=dtype or usual or config.dtype or torch.float32)
     model.config.pad_token_id = model.config.pad_token_id or 0  # as after `backbone`, where the tokenizer names it
@@ -278,17 +277,3 @@ def _reading(place: Path):
         raise ValueError(
             f"the model or the tokenizer in {place} cannot be read; no code in it is run ({what:.400})"
         ) from error
-
-
-@contextmanager
-def _quiet():
-    """No load report and no bar: that the head is new is what was asked for."""
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
