@@ -12,6 +12,7 @@ from peft_edu.lab import architecture, backbone
 from peft_edu.lab.figures import stages as figure
 from peft_edu.lab.measure.cost import readable
 from peft_edu.lab.measure.stages import REAL, STAGES, Sizes, real_sizes, sizes
+from peft_edu.lab.paths import data_path
 
 ROUND = Sizes("LoRA", base=1000, beside=10, head=4)  # numbers that a pencil can follow
 
@@ -48,6 +49,12 @@ def test_weak_labels_need_what_labels_need_and_the_reference_costs_nothing():
     assert ROUND.beside_one_base(STAGES["rules"]) == ROUND.beside_one_base(STAGES["labels"])
     assert ROUND.beside_one_base(STAGES["pairs"]) == ROUND.beside_one_base(STAGES["labels"])
     assert ROUND.everything(STAGES["pairs"]).weights == 2 * ROUND.everything(STAGES["labels"]).weights
+
+
+@pytest.mark.parametrize("key, file", [("labels", "reviews"), ("rules", "unlabelled"), ("pairs", "happy")])
+def test_how_many_there_are_is_counted_in_the_files(key, file):
+    lines = data_path("tasks", file, "train.jsonl").read_text(encoding="utf-8").splitlines()
+    assert STAGES[key].amount().startswith(f"{len(lines):,} ")
 
 
 def test_switched_off_the_method_gives_the_reference():
@@ -111,7 +118,8 @@ def test_each_stage_names_its_lesson_and_all_is_told_in_words():
         stage = STAGES[key]
         for part in (stage.part, stage.name, stage.where, stage.data, stage.signal, stage.amount()):
             assert part in words
-        assert stage.name in shown and stage.where in shown and readable(ROUND.everything(stage).total) in shown
+        for part in (stage.name, stage.where, stage.amount(), readable(ROUND.everything(stage).total)):
+            assert part in shown
         assert readable(ROUND.everything(stage).total) in words
         if key != "text":
             assert readable(ROUND.beside_one_base(stage).total) in shown and stage.saved in words

@@ -172,6 +172,14 @@ def test_a_method_is_placed_and_chosen(open_lesson):
         which.shown.get_by_role("checkbox").uncheck()
     which.wait_for("times the base model's operations")
     which.screenshot("08_which")
+    for have, file in (
+        ("rules instead of labels", "11_weak_supervision.ipynb"),
+        ("preferences: pairs", "12_preferences.ipynb"),
+    ):
+        with which.changing("text", "figure"):
+            which.choose("you have", have)
+        assert which.shown.get_by_role("link").get_attribute("href") == file
+    which.screenshot("08_signal")
     lesson.is_accessible()
     lesson.no_errors()
 

@@ -55,8 +55,7 @@ def describe(counted: Sizes) -> str:
         told.append(
             f"{stage.part}, {stage.name} ({stage.where}). What you need: {stage.data}. The signal: {stage.signal}."
         )
-        if amount := stage.amount():
-            told.append(f"In the lessons: {amount}.")
+        told.append(f"In the lessons: {stage.amount()}.")
         told.append(f"Everything trained, in memory: {', '.join(stage.models)}; {needed}.")
         told.append(f"With {counted.method}: {_saved(key, counted)}.")
     return f"A line from left to right. {' '.join(told)}"

@@ -52,12 +52,16 @@ class Stage:
     saved: str
     judged: str  # by what one sees whether it worked
     source: str
+    amount: Callable[[], str]
     lessons: str = ""
-    amount: Callable[[], str] = str
 
     @property
     def where(self) -> str:
         return self.lessons or f"lesson {self.lesson[:2]}"
+
+
+def _training(name: str) -> list[dict]:
+    return task(name).splits["train"]
 
 
 STAGES = {
@@ -84,7 +88,7 @@ STAGES = {
         saved="one base, a small part for each task",
         judged="texts with their answers that were held out",
         source="Hu et al. 2021, arXiv:2106.09685",
-        amount=lambda: f"{len(task('reviews').splits['train'])} reviews",
+        amount=lambda: f"{len(_training('reviews'))} reviews",
     ),
     "rules": Stage(
         name="weak labels",
@@ -96,6 +100,7 @@ STAGES = {
         saved="the same as with labels",
         judged="some texts with true labels: rules that agree can all be wrong",
         source="Ratner et al. 2017, arXiv:1711.10160",
+        amount=lambda: f"{len(_training('unlabelled')):,} sentences",
     ),
     "pairs": Stage(
         name="DPO",
@@ -107,6 +112,7 @@ STAGES = {
         saved="switched off it is the reference",
         judged="pairs that were held out, and the texts themselves: read them",
         source="Rafailov et al. 2023, arXiv:2305.18290",
+        amount=lambda: f"{len(_training('happy'))} pairs",
     ),
     "reward": Stage(
         name="policy gradient",
@@ -118,6 +124,7 @@ STAGES = {
         saved="switched off it is the reference",
         judged="the texts themselves: read them, for a score can rise while they get worse",
         source="Ziegler et al. 2019, arXiv:1909.08593",
+        amount=lambda: f"{len({row['prompt'] for row in _training('happy')})} prompts",
     ),
     "feedback": Stage(
         name="RLHF with PPO",
@@ -129,6 +136,7 @@ STAGES = {
         saved="one base; all off: the reference",
         judged="people who read the texts",
         source="Ouyang et al. 2022, arXiv:2203.02155",
+        amount=lambda: f"{len(_training('happy'))} pairs",
     ),
 }
 

@@ -138,25 +138,24 @@ class Advice:
 
     def rows(self) -> list[tuple[str, str]]:
         """Name and value, for a table."""
-        stage, (everything, beside) = self.stage, [readable(memory.total) for memory in self.memory.values()]
-        amount = stage.amount()
+        stage, method = self.stage, real_sizes().method
+        everything, beside = (readable(memory.total) for memory in self.memory.values())
         return [
             ("what you need", stage.data),
             ("the signal", stage.signal),
-            *([("how many, in the lesson", amount)] if amount else ()),
+            ("how many here", stage.amount()),
             ("you judge it by", stage.judged),
-            ("paper", stage.source),
-            (f"memory for {REAL}", f"everything trained {everything}: {' and '.join(stage.models)}"),
-            ("", f"with {real_sizes().method} {beside}: {stage.saved}"),
+            ("memory", f"{' and '.join(stage.models)} {everything}; with {method} {beside}: {stage.saved}"),
         ]
 
     def words(self) -> str:
         link = f'<a href="{self.stage.lesson}" target="_blank"><u>{self.stage.where}</u></a>'
-        return f"<b>{html.escape(self.answer)}</b>{html_table(('', self.stage.name), self.rows())}Read {link}."
+        table = html_table(("", self.stage.name), self.rows())
+        return f"<b>{html.escape(self.answer)}</b>{table}Read {link}. Paper: {html.escape(self.stage.source)}."
 
     def alt(self) -> str:
-        told = "; ".join(f"{name} {value}".strip() for name, value in self.rows())
-        return f"{self.answer} {told}. Read {self.stage.where}."
+        told = "; ".join(f"{name}: {value}" for name, value in self.rows())
+        return f"{self.answer} {told}. {self.title}. Read {self.stage.where}. Paper: {self.stage.source}."
 
     def draw(self) -> Figure:
         return rounding.memory(self.memory, self.title, CARD)
