@@ -4,18 +4,24 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptio
 from ast import literal_eval
 from hashlib import sha256
 from re import fullmatch
+from typing import TYPE_CHECKING
 
 import torch
 
 from peft_edu import count, fit, save, seed
 from peft_edu.checks import whole_number
 from peft_edu.method import METHODS
+from peft_edu.preferences import DPO, reward_loss
 from peft_edu.storage.checkpoint import LEARNED, RECIPE, make_method
 from peft_edu.storage.folder import place_for
 from peft_edu.storage.several_loras import SeveralLoRAs
+from peft_edu.train import Objective
 from peft_edu.train.checkpoint import Checkpoint
 from peft_edu.train.log import Log
 from peft_edu.train.processes import is_first
+
+if TYPE_CHECKING:
+    from peft_edu.lab.tasks.task import Task
 
 
 def field(text: str) -> tuple[str, object]:
@@ -52,8 +58,10 @@ def run(options: Namespace) -> None:
         raise ValueError(f"{options.method} has a template of its own: give template=... in the place of --template")
     data = task(options.task, columns=dict(options.column))
     data = data.asked_by(options).asked_by(method)  # with the template that one of them has
+    data, objective = _asked_for(options, data)
+    head = {"head": "score"} if objective is reward_loss else data.head
     dtype = options.dtype and getattr(torch, options.dtype)
-    model, tokenizer = backbone(options.backbone, **data.head, dtype=dtype)
+    model, tokenizer = backbone(options.backbone, **head, dtype=dtype)
     if "init" in fields:  # words, which the model's tokenizer reads
         method = make_method(options.method, fields | {"tokenizer": tokenizer}, "the command line")
     whole_number("max-tokens", options.max_tokens)
@@ -67,7 +75,9 @@ def run(options: Namespace) -> None:
     batches = data.batches(tokenizer, "train", size=options.batch_size, seed=options.seed)
     if options.dry_run:
         longest = max(batches, key=lambda batch: batch["input_ids"].numel())
-        say(memory_of_training(options.backbone, method, longest, **data.head, dtype=dtype))
+        if data.kind == "prefer":  # both answers of each pair go through the model
+            longest = {name: each.flatten(0, 1) for name, each in longest.items()}
+        say(memory_of_training(options.backbone, method, longest, **head, dtype=dtype))
         return
     checkpoint = log = None
     if keeps:
@@ -81,7 +91,14 @@ def run(options: Namespace) -> None:
     if options.log is not None:
         log = Log(options.log, options.resume)
     history = fit(
-        model, batches, options.steps, options.lr, accumulate=options.accumulate, checkpoint=checkpoint, log=log
+        model,
+        batches,
+        options.steps,
+        options.lr,
+        accumulate=options.accumulate,
+        objective=objective,
+        checkpoint=checkpoint,
+        log=log,
     )
     if history.empty:
         raise KeyboardInterrupt
@@ -96,9 +113,32 @@ def run(options: Namespace) -> None:
         checkpoint.file.unlink(missing_ok=True)
 
 
+def _asked_for(options: Namespace, data: "Task") -> tuple["Task", Objective | None]:
+    """The task in the form that its objective learns from, and the objective, if it is not the model's own."""
+    if data.kind == "unlabelled":
+        raise ValueError(f"{data.name} has no labels to train on: write rules for it, see peft_edu.weak")
+    if options.beta is not None and options.objective != "dpo":
+        raise ValueError("--beta is a setting of --objective dpo")
+    if data.kind != "prefer":
+        if options.objective in ("dpo", "reward"):
+            needed = "prompt, chosen and rejected"
+            raise ValueError(f"--objective {options.objective} learns from {needed}; {data.name} is to {data.kind}")
+        return data, None
+    if options.objective == "dpo":
+        return data, DPO() if options.beta is None else DPO(options.beta)
+    if options.objective == "reward":
+        return data, reward_loss
+    if options.objective == "supervised":
+        return data.as_generate(), None
+    raise ValueError(
+        f"{data.name} holds preferences: --objective dpo, reward, or supervised for the chosen answers alone"
+    )
+
+
 EXAMPLES = """examples:
   %(prog)s --backbone tiny-bert --task reviews --method LoRA rank=4 targets=query,value
   %(prog)s --backbone ./my-model --task my.csv --dry-run
+  %(prog)s --backbone tiny-gpt2 --task happy --objective dpo --beta 0.3
   %(prog)s --backbone tiny-gpt2 --task tables --out my-lora --save-every 50 --log my-log --resume
   accelerate launch --multi_gpu --num_processes 2 -m peft_edu.train --backbone tiny-bert --task reviews
   accelerate launch --use_fsdp --fsdp_version 2 --num_processes 2 -m peft_edu.train ...
@@ -118,6 +158,9 @@ def main() -> None:
                       help="a column of your file that has another name; may be given several times")  # fmt: skip
     what.add_argument("--template", help="asks for the word in a gap, where the method has no template of its own")
     methods = [name for name, each in METHODS.items() if each is not SeveralLoRAs]  # which trains nothing
+    what.add_argument("--objective", choices=("supervised", "dpo", "reward"),
+                      help="what is made small; of preferences one must be named (others: supervised)")  # fmt: skip
+    what.add_argument("--beta", type=float, help="of dpo: what it costs to leave the reference (default: 0.1)")
     what.add_argument("--method", default="LoRA", choices=methods, help="(default: LoRA)")
     what.add_argument("fields", nargs="*", type=field, metavar="field=value", help="settings of the method, as rank=4")
     what.add_argument("--dtype", choices=("float64", "float32", "bfloat16"),

@@ -1,0 +1,241 @@
+"""From a supervised model to a happy one: DPO, reward models and policy gradients on tiny-gpt2, measured alike.
+
+    python -m peft_edu.lab.study.preferences      trains, and writes data/results/preferences.csv (two hours of a core)
+
+The supervised model is tiny-gpt2 after 150 steps on `tables`, its LoRA merged: it tells facts, and its reviews are as
+often unhappy as happy. A second LoRA is to make them happy; switched off, it gives the supervised model back.
+"""
+
+import platform
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import pandas as pd
+import torch
+import transformers
+from torch import Tensor
+from tqdm import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from peft_edu import LoRA, fit, seed
+from peft_edu.lab.models.backbones import backbone
+from peft_edu.lab.paths import data_path
+from peft_edu.lab.tasks.judge import happy_judge
+from peft_edu.lab.tasks.task import task
+from peft_edu.preferences import (
+    DPO,
+    Batch,
+    Samples,
+    log_ratio,
+    paired,
+    policy_gradient,
+    reference_log_probability,
+    reward_loss,
+    sample,
+)
+
+ALL_MAPS = ("query", "key", "value", "output", "up", "down")
+SEEDS = (0, 1, 2, 3, 4)
+BETAS = (0.03, 0.1, 0.3, 1.0, 3.0)
+PRICES = (0.0, 0.05, 0.2)  # of a nat of KL, for the policy gradient
+SIZES = (10, 25, 100, 300)  # pairs that a reward model learns from
+DTYPE = torch.float32
+Reward = Callable[[Sequence[str]], Tensor]
+
+
+def supervised(number: int = 0, dtype: torch.dtype | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """tiny-gpt2, tuned to tell the facts of `tables` in a sentence."""
+    model, tokenizer = backbone("tiny-gpt2", dtype=dtype)
+    data = task("tables")
+    seed(number)
+    method = LoRA(8, 16, targets=ALL_MAPS)
+    method.attach(model)
+    fit(model, data.batches(tokenizer, "train", size=16, steps=150, seed=number), steps=150, lr=2e-3)
+    return method.merge(), tokenizer
+
+
+def beginnings(tokenizer: PreTrainedTokenizerBase, split: str) -> list[list[int]]:
+    """The beginnings of the reviews of `happy`, "The soup", as token ids, each once."""
+    data = task("happy")
+    rows = {row["prompt"]: row for row in data.rows(split)}
+    return [data.prompt(row, tokenizer) for row in rows.values()]
+
+
+def own_pairs(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, split: str = "train", each: int = 32
+) -> Batch:
+    """Pairs of what the model itself writes, the judge's choice first: (b, 2, t)."""
+    judge = happy_judge()
+    texts, batch = sample(model, tokenizer, beginnings(tokenizer, split), each=each)
+    return paired(batch, [judge(text) for text in texts])
+
+
+def shuffled(pairs: Batch, size: int = 32) -> list[Batch]:
+    """Batches of pairs, in an order that torch's random numbers draw."""
+    order = torch.randperm(len(pairs["labels"]))
+    return [{name: each[rows] for name, each in pairs.items()} for rows in order.split(size)]
+
+
+class Measure:
+    """What a policy has become, beside the supervised model: on beginnings that no training has seen."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, each: int = 16):
+        self.tokenizer, self.each, self.judge = tokenizer, each, happy_judge()
+        self.data, self.prompts = task("tables"), beginnings(tokenizer, "test")
+        texts, _ = self._written(model)
+        self.before = torch.tensor([self.judge(text) for text in texts])
+        self.pairs = own_pairs(model, tokenizer, "test", each)
+
+    def _written(self, model: PreTrainedModel) -> tuple[list[str], Batch]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1000)  # whoever is measured draws by the same random numbers
+            return sample(model, self.tokenizer, self.prompts, each=self.each)
+
+    @torch.no_grad()
+    def __call__(self, model: PreTrainedModel, reward: Reward | None = None) -> dict[str, object]:
+        """happy: the share of texts with a verdict above 0.5. win: how often a text beats one of the supervised model,
+        a tie counting half. KL in nats a text; fluency: the mean log-probability of a token under the supervised model.
+        chosen, rejected: log_ratio of held-out pairs. slots: what is left of `tables`."""
+        texts, batch = self._written(model)
+        verdicts = torch.tensor([self.judge(text) for text in texts])
+        reference, tokens = reference_log_probability(model, batch), (batch["labels"] >= 0).sum()
+        chosen, rejected = log_ratio(model, self.pairs).mean(0).tolist()
+        found = {
+            "happy": (verdicts > 0.5).double().mean().item(),
+            "judge": verdicts.mean().item(),
+            "win": ((verdicts > self.before).double() + (verdicts == self.before) / 2).mean().item(),
+            "KL": log_ratio(model, batch).mean().item(),
+            "fluency": (reference.sum() / tokens).item(),
+            "chosen": chosen,
+            "rejected": rejected,
+            "slots": self.data.evaluate(model, self.tokenizer, "test")["slots"],
+        }
+        if reward is not None:
+            found["reward"] = torch.as_tensor(reward(texts)).mean().item()
+        return found | {"text": texts[0]}
+
+
+def reward_model(size: int, number: int = 0, dtype: torch.dtype | None = None) -> tuple[Reward, float]:
+    """A reward that tiny-bert learned from so many pairs of `happy`, and its share of right test pairs."""
+    data = task("happy")
+    model, tokenizer = backbone("tiny-bert", head="score", dtype=dtype, seed=number)
+    seed(number)
+    LoRA(8, 16).attach(model)
+    rows = random.Random(number).sample(data.rows("train"), size)
+    few = replace(data, splits=data.splits | {"train": rows})
+    fit(model, few.batches(tokenizer, "train", size=32, seed=number, steps=100), steps=100, lr=3e-3, head_lr=1e-2,
+        objective=reward_loss)  # fmt: skip
+
+    @torch.no_grad()
+    def reward(texts: Sequence[str]) -> Tensor:
+        batch = tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt", return_token_type_ids=False)
+        return model(**batch).logits[:, 0]
+
+    return reward, data.evaluate(model, tokenizer, "test")["accuracy"]
+
+
+def judged(texts: Sequence[str]) -> Tensor:
+    """The judge's verdicts as the reward."""
+    judge = happy_judge()
+    return torch.tensor([judge(text) for text in texts])
+
+
+# ------------------------------------------------------------------------------------------------------- what is run
+@dataclass
+class Start:
+    """A supervised model with a new LoRA, and what it is measured by."""
+
+    number: int
+
+    def __post_init__(self):
+        self.model, self.tokenizer = supervised(self.number, DTYPE)
+        self.measure = Measure(self.model, self.tokenizer)
+        seed(self.number)
+        self.pairs = shuffled(own_pairs(self.model, self.tokenizer))
+        LoRA(8, 16).attach(self.model)
+
+
+def untrained(start: Start) -> list[dict]:
+    return [start.measure(start.model)]
+
+
+def by_pairs(start: Start, beta: float) -> list[dict]:
+    fit(start.model, start.pairs, steps=150, lr=1e-3, objective=DPO(beta))
+    return [start.measure(start.model)]
+
+
+def by_chosen(start: Start) -> list[dict]:
+    """Supervised fine-tuning on the chosen texts, which DPO is compared with."""
+    chosen = [{name: each[:, 0] for name, each in batch.items()} for batch in start.pairs]
+    fit(start.model, chosen, steps=150, lr=1e-3)
+    return [start.measure(start.model)]
+
+
+def by_samples(start: Start, reward: Reward, beta: float, steps: int = 60, every: int = 20) -> list[dict]:
+    """Policy gradients, measured on the way."""
+    lines: list[dict] = []
+
+    def measure(step: int, _loss: float) -> None:
+        if step % every == 0:
+            lines.append({"step": step} | start.measure(start.model, reward))
+
+    samples = Samples(start.model, start.tokenizer, beginnings(start.tokenizer, "train"), reward, beta)
+    fit(start.model, samples, steps, lr=2e-3, schedule="constant", objective=policy_gradient, on_step=measure)
+    return lines
+
+
+def by_reward_model(start: Start, size: int, beta: float) -> list[dict]:
+    reward, right = reward_model(size, start.number, DTYPE)
+    seed(start.number)
+    lines = by_samples(start, reward, beta, steps=120, every=30)
+    return [line | {"right pairs": right} for line in lines]
+
+
+RUNS: dict[str, Callable[[Start], list[dict]]] = {
+    "supervised": untrained,
+    "chosen texts": by_chosen,
+    **{f"DPO beta={beta:g}": partial(by_pairs, beta=beta) for beta in BETAS},
+    **{f"judge, KL x {beta:g}": partial(by_samples, reward=judged, beta=beta) for beta in PRICES},
+    **{
+        f"reward model of {size}, KL x {beta:g}": partial(by_reward_model, size=size, beta=beta)
+        for size in (25, 300)
+        for beta in (0.0, 0.1)
+    },
+}
+
+
+def of_reward_models(number: int) -> list[dict]:
+    """How many pairs a reward model needs."""
+    found = {size: reward_model(size, number, DTYPE)[1] for size in SIZES}
+    return [{"run": f"reward model of {size}", "seed": number, "right pairs": right} for size, right in found.items()]
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    path = data_path("results", "preferences.csv")
+    lines = pd.read_csv(path, comment="#").to_dict("records") if path.is_file() else []
+    made = (
+        f"# python -m peft_edu.lab.study.preferences; Python {platform.python_version()}, torch {torch.__version__}, "
+        f"transformers {transformers.__version__}, float32, 1 thread\n"
+    )
+    have = {(line["run"], line["seed"]) for line in lines}
+    waiting = [(run, number) for number in SEEDS for run in RUNS if (run, number) not in have]
+    for number in (each for each in SEEDS if (f"reward model of {SIZES[0]}", each) not in have):
+        lines += of_reward_models(number)
+    for run, number in tqdm(waiting, unit="run"):
+        lines += [{"run": run, "seed": number} | line for line in RUNS[run](Start(number))]
+        table = pd.DataFrame(lines).sort_values(["run", "seed", "step"], key=_place)
+        unfinished = path.with_suffix(".part")
+        unfinished.write_text(made + table.round(4).to_csv(index=False), encoding="utf-8")
+        unfinished.rename(path)
+
+
+def _place(column: pd.Series) -> pd.Series:
+    order = [*RUNS, *(f"reward model of {size}" for size in SIZES)]
+    return column.map(order.index) if column.name == "run" else column
+
+
+if __name__ == "__main__":
+    main()
