@@ -6,6 +6,11 @@ The letters in the comments on shapes, the same in every file:
     h  heads        w  width of a head         d  width of the model       r  rank
 """
 
+import logging
+
+# Where a processor has AVX512_BF16, bitsandbytes warns at its import of a kernel that only the hub has.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+
 from peft_edu.adapter import Adapter
 from peft_edu.freezing import BitFit, FullFineTuning, HeadOnly, TopBlocks
 from peft_edu.lora import LoRA
