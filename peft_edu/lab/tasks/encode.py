@@ -121,7 +121,8 @@ def is_seq2seq(data: Format, tokenizer: PreTrainedTokenizerBase, model: nn.Modul
     """Whether an encoder-decoder is asked for words. A tokenizer without its model must have the mark of `backbone`."""
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise TypeError(f"tokenizer is a {type(tokenizer).__name__}, but must be the one that backbone(...) gives")
-    for token in ("pad_token", "eos_token")[: 1 + (data.kind in ("generate", "chat", "prefer"))]:
+    ends = data.kind in ("generate", "chat") or (data.kind == "prefer" and tokenizer.mask_token is None)
+    for token in ("pad_token", "eos_token")[: 1 + ends]:
         if getattr(tokenizer, token) is None:
             raise ValueError(f"{data.name} needs a tokenizer with {token}, and this one has none")
     if data.kind in ("classify", "tag", "unlabelled"):
