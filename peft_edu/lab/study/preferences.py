@@ -1,6 +1,6 @@
 """From a supervised model to a happy one: DPO, reward models and policy gradients on tiny-gpt2, measured alike.
 
-    python -m peft_edu.lab.study.preferences      trains, and writes data/results/preferences.csv (two hours of a core)
+    python -m peft_edu.lab.study.preferences      trains, and writes data/results/preferences.csv (an hour of a core)
 
 The supervised model is tiny-gpt2 after 150 steps on `tables`, its LoRA merged: it tells facts, and its reviews are as
 often unhappy as happy. A second LoRA is to make them happy; switched off, it gives the supervised model back.
@@ -9,8 +9,9 @@ often unhappy as happy. A second LoRA is to make them happy; switched off, it gi
 import platform
 import random
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 
 import pandas as pd
 import torch
@@ -39,6 +40,7 @@ from peft_edu.preferences import (
 ALL_MAPS = ("query", "key", "value", "output", "up", "down")
 SEEDS = (0, 1, 2, 3, 4)
 BETAS = (0.03, 0.1, 0.3, 1.0, 3.0)
+STEPS, LR = 100, 2e-3  # of all that learns from pairs
 PRICES = (0.0, 0.05, 0.2)  # of a nat of KL, for the policy gradient
 SIZES = (10, 25, 100, 300)  # pairs that a reward model learns from
 DTYPE = torch.float32
@@ -72,7 +74,7 @@ def own_pairs(
     return paired(batch, [judge(text) for text in texts])
 
 
-def shuffled(pairs: Batch, size: int = 32) -> list[Batch]:
+def shuffled(pairs: Batch, size: int = 16) -> list[Batch]:
     """Batches of pairs, in an order that torch's random numbers draw."""
     order = torch.randperm(len(pairs["labels"]))
     return [{name: each[rows] for name, each in pairs.items()} for rows in order.split(size)]
@@ -97,7 +99,7 @@ class Measure:
     def __call__(self, model: PreTrainedModel, reward: Reward | None = None) -> dict[str, object]:
         """happy: the share of texts with a verdict above 0.5. win: how often a text beats one of the supervised model,
         a tie counting half. KL in nats a text; fluency: the mean log-probability of a token under the supervised model.
-        chosen, rejected: log_ratio of held-out pairs. slots: what is left of `tables`."""
+        chosen, rejected: log_ratio of held-out pairs. slots: what is left of `tables`. text: three of them."""
         texts, batch = self._written(model)
         verdicts = torch.tensor([self.judge(text) for text in texts])
         reference, tokens = reference_log_probability(model, batch), (batch["labels"] >= 0).sum()
@@ -114,7 +116,7 @@ class Measure:
         }
         if reward is not None:
             found["reward"] = torch.as_tensor(reward(texts)).mean().item()
-        return found | {"text": texts[0]}
+        return found | {"text": " | ".join(texts[:: self.each][:3])}
 
 
 def reward_model(size: int, number: int = 0, dtype: torch.dtype | None = None) -> tuple[Reward, float]:
@@ -143,6 +145,11 @@ def judged(texts: Sequence[str]) -> Tensor:
 
 
 # ------------------------------------------------------------------------------------------------------- what is run
+@cache
+def _supervised(number: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    return supervised(number, DTYPE)
+
+
 @dataclass
 class Start:
     """A supervised model with a new LoRA, and what it is measured by."""
@@ -150,9 +157,10 @@ class Start:
     number: int
 
     def __post_init__(self):
-        self.model, self.tokenizer = supervised(self.number, DTYPE)
-        self.measure = Measure(self.model, self.tokenizer)
+        model, self.tokenizer = _supervised(self.number)
+        self.model = deepcopy(model)
         seed(self.number)
+        self.measure = Measure(self.model, self.tokenizer)
         self.pairs = shuffled(own_pairs(self.model, self.tokenizer))
         LoRA(8, 16).attach(self.model)
 
@@ -162,14 +170,21 @@ def untrained(start: Start) -> list[dict]:
 
 
 def by_pairs(start: Start, beta: float) -> list[dict]:
-    fit(start.model, start.pairs, steps=150, lr=1e-3, objective=DPO(beta))
+    fit(start.model, start.pairs, STEPS, LR, objective=DPO(beta))
+    return [start.measure(start.model)]
+
+
+def by_pairs_of_another(start: Start, beta: float) -> list[dict]:
+    """As many steps on the pairs of `happy`, which tiny-gpt2 wrote before it was tuned."""
+    batches = task("happy").batches(start.tokenizer, "train", size=16, steps=STEPS, seed=start.number)
+    fit(start.model, batches, STEPS, LR, objective=DPO(beta))
     return [start.measure(start.model)]
 
 
 def by_chosen(start: Start) -> list[dict]:
     """Supervised fine-tuning on the chosen texts, which DPO is compared with."""
     chosen = [{name: each[:, 0] for name, each in batch.items()} for batch in start.pairs]
-    fit(start.model, chosen, steps=150, lr=1e-3)
+    fit(start.model, chosen, STEPS, LR)
     return [start.measure(start.model)]
 
 
@@ -182,7 +197,7 @@ def by_samples(start: Start, reward: Reward, beta: float, steps: int = 60, every
             lines.append({"step": step} | start.measure(start.model, reward))
 
     samples = Samples(start.model, start.tokenizer, beginnings(start.tokenizer, "train"), reward, beta)
-    fit(start.model, samples, steps, lr=2e-3, schedule="constant", objective=policy_gradient, on_step=measure)
+    fit(start.model, samples, steps, LR, schedule="constant", objective=policy_gradient, on_step=measure)
     return lines
 
 
@@ -197,6 +212,7 @@ RUNS: dict[str, Callable[[Start], list[dict]]] = {
     "supervised": untrained,
     "chosen texts": by_chosen,
     **{f"DPO beta={beta:g}": partial(by_pairs, beta=beta) for beta in BETAS},
+    "DPO beta=0.3, another's pairs": partial(by_pairs_of_another, beta=0.3),
     **{f"judge, KL x {beta:g}": partial(by_samples, reward=judged, beta=beta) for beta in PRICES},
     **{
         f"reward model of {size}, KL x {beta:g}": partial(by_reward_model, size=size, beta=beta)
