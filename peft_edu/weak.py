@@ -2,16 +2,17 @@
 
 A labelling function reads a text and votes for a class, or abstains (Ratner et al. 2017, section 2.1). Where rules
 disagree, somebody has to say whom to believe. A label model learns that without a single label: it takes the class z of
-a text for unknown, and a rule's vote for a noisy copy of it (Dawid and Skene 1979)
+a text for unknown, and a rule's vote for a noisy copy of it, right with a probability of the rule's own (its accuracy)
 
-    p(votes of text i, z_i = k) = prior_k  prod_j confusion_j[k, vote_ij]          over the rules j that vote
+    p(votes of text i, z_i = k) = prior_k  prod_j (accuracy_j if vote_ij = k else (1 - accuracy_j) / (classes - 1))
 
-EM goes round: from the confusions to what each text probably is (E), and from there to the confusions (M). The product
-says what it believes: given the class, no rule copies another.
+over the rules j that vote. EM goes round (Dawid and Skene 1979): from the accuracies to what each text probably is (E),
+and from there to the accuracies (M). The product says what it believes: given the class, no rule copies another.
 
 Votes are a tensor (n, m) of whole numbers: n texts, m rules, -1 where a rule abstains. Probabilities are (n, k).
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -81,10 +82,12 @@ def one_hot(votes: Tensor, classes: int) -> Tensor:
 
 @dataclass
 class LabelModel:
-    """Dawid and Skene's model, fitted by EM. `prior`: how frequent each class is, if you know; else all alike.
+    """One accuracy for each rule (Ratner et al. 2017, section 2.2, without correlations), fitted by EM (Dawid and Skene
+    1979; they give each rule a table of k x k, by which a rule that only ever votes for one class would tell nothing:
+    it says the same in all of them). `prior`: how frequent each class is, if you know; else all alike.
 
-    After `fit`, `confusion` (m, k, k) holds of each rule the share of its votes for each class (last) among the texts
-    of each class (before it), and `accuracy` (m,) how often the rule is right when it votes. Both are estimates.
+    After `fit`, `accuracy` (m,) is the estimate of how often each rule is right when it votes, and `weights` (m,) what
+    a vote of it counts: log((k - 1) accuracy / (1 - accuracy)), 0 for a rule that guesses.
 
     >>> votes = torch.tensor([[0, 0, -1], [1, 1, 1], [0, 1, 1], [0, 0, 0]])
     >>> LabelModel().fit(votes).argmax(1).tolist()
@@ -94,7 +97,7 @@ class LabelModel:
     classes: int = 2
     prior: Sequence[float] | None = None
     steps: int = 100
-    smoothing: float = 0.01  # votes that each rule is given in addition, so that no probability is 0
+    smoothing: float = 1.0  # right votes and wrong ones that each rule is given in addition, so that none is certain
 
     def __post_init__(self):
         whole_number("classes", self.classes, at_least=2)
@@ -110,19 +113,19 @@ class LabelModel:
         believed = majority(votes, self.classes)  # the start: everybody is believed alike
         said = one_hot(votes, self.classes)
         for _ in range(self.steps):
-            counts = torch.einsum("nk,nmv->mkv", believed, said) + self.smoothing  # M
-            self.confusion = counts / counts.sum(-1, keepdim=True)
+            right = torch.einsum("nk,nmk->m", believed, said) + self.smoothing
+            self.accuracy = right / (said.sum((0, 2)) + 2 * self.smoothing)  # M
             believed = self.probabilities(votes)  # E
         return believed
 
     def probabilities(self, votes: Tensor) -> Tensor:
-        """What texts probably are (n, k), by the rules' confusions: the prior times each p(vote | z), normalised."""
-        said = one_hot(votes, self.classes)
-        return (self.shares.log() + torch.einsum("nmv,mkv->nk", said, self.confusion.log())).softmax(-1)
+        """What texts probably are (n, k): the prior times the odds of each vote, normalised."""
+        scores = torch.einsum("nmk,m->nk", one_hot(votes, self.classes), self.weights)
+        return (self.shares.log() + scores).softmax(-1)
 
     @property
-    def accuracy(self) -> Tensor:
-        return (self.confusion.diagonal(dim1=1, dim2=2) * self.shares).sum(-1)
+    def weights(self) -> Tensor:
+        return self.accuracy.logit() + math.log(self.classes - 1)
 
 
 def soft_cross_entropy(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
