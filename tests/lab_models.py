@@ -35,6 +35,13 @@ def word_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
+def marked_tokenizer(encoder_decoder: bool) -> PreTrainedTokenizerFast:
+    """With the mark that `backbone` puts on a tokenizer."""
+    tokenizer = word_tokenizer()
+    tokenizer.encoder_decoder = encoder_decoder
+    return tokenizer
+
+
 def random_model(kind: str, labels: int = 0):
     """With `labels` it is a tagger, which must be a BERT."""
     torch.manual_seed(0)  # a random model may by chance end every text at once

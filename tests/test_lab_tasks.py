@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from lab_models import random_model, word_tokenizer
+from lab_models import marked_tokenizer, random_model, word_tokenizer
 
 from peft_edu import LoRA, PTuning
 from peft_edu.lab import backbone
@@ -46,13 +46,6 @@ def reviews(tmp_path, monkeypatch):
 @pytest.fixture
 def tables(tmp_path):
     return task(write(tmp_path / "tables", train=TABLES, unseen=TABLES[1:]))
-
-
-def marked_tokenizer(encoder_decoder):
-    """With the mark that `backbone` puts on a tokenizer."""
-    tokenizer = word_tokenizer()
-    tokenizer.encoder_decoder = encoder_decoder
-    return tokenizer
 
 
 @pytest.fixture(params=["gpt2", "t5"])

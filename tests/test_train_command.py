@@ -14,7 +14,7 @@ from lab_models import VOCABULARY, save_model
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from peft_edu import LoRA, attached, load
-from peft_edu.lab import backbone
+from peft_edu.lab import backbone, task
 from peft_edu.lab.tasks.encode import Batches
 from peft_edu.lab.tasks.task import Task
 from peft_edu.storage.folder import place_for
@@ -94,6 +94,42 @@ def test_it_knows_every_kind_of_task(name, method, metric, command):
     code, out, err = command("--backbone", "tiny-bert", "--task", name, *f"--method {method}".split())
     assert (code, err) == (0, "")
     assert re.search(rf"test {metric} 0\.\d+", out)
+
+
+@pytest.mark.parametrize(
+    "backbone, objective, metric",
+    [
+        ("tiny-gpt2", "dpo --beta 0.3", "accuracy"),
+        ("tiny-gpt2", "reward", "accuracy"),
+        ("tiny-bert", "reward", "accuracy"),
+        ("tiny-gpt2", "supervised", "exact"),
+    ],
+)
+def test_it_learns_from_preferences(backbone, objective, metric, command):
+    given = f"--backbone {backbone} --task happy --batch-size 4 --objective {objective}"
+    code, out, err = command(*given.split())
+    assert (code, err) == (0, "")
+    assert re.search(rf"test {metric} [01]\.\d+", out)
+
+
+def test_the_policy_that_was_saved_prefers_what_it_learned(command):
+    given = (
+        "--backbone tiny-gpt2 --task happy --batch-size 8 --objective dpo --beta 0.3 --steps 15 --lr 0.003 --out out"
+    )
+    _, out, _ = command(*given.split())
+    model, tokenizer = backbone("tiny-gpt2")
+    found = task("happy").evaluate(load(model, "out"), tokenizer)["accuracy"]
+    assert found > 0.65 and f"test accuracy {found:.3f}" in out
+
+
+def test_another_beta_is_another_run(command, monkeypatch):
+    given = "--backbone tiny-gpt2 --task happy --batch-size 4 --objective dpo --out out --save-every 1".split()
+    with monkeypatch.context() as patched:
+        patched.setattr("peft_edu.train.__main__.save", lambda *_: pytest.fail("full"))
+        with pytest.raises(pytest.fail.Exception, match="full"):
+            command(*given, "--beta", "0.3")
+    code, _, err = command(*given, "--beta", "0.1", "--resume")
+    assert code == 2 and "DPO(beta=0.3)" in err and "DPO(beta=0.1)" in err
 
 
 @pytest.mark.parametrize(
@@ -208,6 +244,12 @@ def test_long_texts_are_cut_where_a_prompt_needs_the_room(command, tmp_path):
         (["--method", "PTuning", "--template", "{text} [MASK]"], "PTuning has a template of its own: give template="),
         (["--task", "facts"], "asks for a word in the place of .MASK."),
         (["--task", "nope"], "no task 'nope'"),
+        (["--task", "happy"], "happy holds preferences: --objective dpo, reward, or supervised for the chosen"),
+        (["--task", "unlabelled"], "unlabelled has no labels to train on: write rules for it"),
+        (["--objective", "dpo"], "--objective dpo learns from prompt, chosen and rejected; words is to classify"),
+        (["--objective", "reward"], "--objective reward learns from prompt"),
+        (["--task", "happy", "--objective", "reward", "--beta", "1"], "--beta is a setting of --objective dpo"),
+        (["--task", "happy", "--objective", "dpo", "--beta", "-1"], "beta is -1.0, but must be above 0"),
         (["--backbone", "."], "holds no config.json"),
         (["--lr", "inf"], "lr is inf, but must be a finite number from 0 to 1000"),
         (["--lr", "1e30"], "lr is 1e.30, but must be from 0 to 1000"),
@@ -381,6 +423,15 @@ def test_a_dry_run_counts_and_trains_nothing(command, monkeypatch):
     assert (code, err) == (0, "")
     assert re.fullmatch(r"1,058 of 7,346 .* trained.*\n.* weights, .* gradients, .* moments, .* at once\n", out)
     assert not Path("out").exists() and not Path("log").exists()
+
+
+def test_a_dry_run_of_preferences_counts_both_answers(command):
+    found = {}
+    for objective in ("supervised", "dpo"):
+        given = f"--backbone tiny-gpt2 --task happy --objective {objective} --dry-run"
+        _, out, _ = command(*given.split())
+        found[objective] = float(re.search(r"([\d.]+) MB activations", out)[1])
+    assert 1.5 < found["dpo"] / found["supervised"] < 2.5
 
 
 @pytest.mark.thorough

@@ -66,11 +66,8 @@ class Format:
             said = [*row["turns"], {"role": "assistant", "content": answer}]
             return chat.example({"messages": said, "target": answer}, tokenizer, self.name)
         between = "" if row["prompt"][-1].isspace() or seq2seq else " "
-        if tokenizer.mask_token is not None and not seq2seq:  # it reads the whole, and a head says what it is worth
-            ids = tokenizer(row["prompt"] + between + answer, truncation=True)["input_ids"]
-            return {"input_ids": ids, "labels": [IGNORE] * len(ids)}
         ids, most = self.prompt(row, tokenizer, seq2seq), tokenizer.model_max_length
-        said = [*tokenizer(between + answer, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+        said = [*tokenizer(between + answer, add_special_tokens=False)["input_ids"], end_of(tokenizer)]
         if seq2seq:
             return {"input_ids": ids, "labels": said[:most]}
         return {"input_ids": (ids + said)[:most], "labels": ([IGNORE] * len(ids) + said)[:most]}
@@ -89,7 +86,7 @@ class Format:
         else:
             separator = "" if seq2seq or self.kind == "prefer" else self.separator
             ids = tokenizer(row["source"] + separator)["input_ids"]
-            if not seq2seq and ids[-1:] == [tokenizer.eos_token_id]:
+            if not seq2seq and ids[-1:] == [end_of(tokenizer)]:
                 ids = ids[:-1]  # the end of the text is yet to come
             if not seq2seq and not self.start_token and ids[:1] == [tokenizer.bos_token_id]:
                 ids = ids[1:]
@@ -100,6 +97,11 @@ class Format:
             long = f"a {what} of {len(ids)} tokens; the model reads {most} in all"
             raise ValueError(f"{self.name}: {long}. Shorten it: {text[:60]}...")
         return ids
+
+
+def end_of(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The token that ends a text: BERT's is called a separator."""
+    return tokenizer.sep_token_id if tokenizer.eos_token_id is None else tokenizer.eos_token_id
 
 
 def word_starts(words: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int | None]]:
@@ -121,10 +123,11 @@ def is_seq2seq(data: Format, tokenizer: PreTrainedTokenizerBase, model: nn.Modul
     """Whether an encoder-decoder is asked for words. A tokenizer without its model must have the mark of `backbone`."""
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise TypeError(f"tokenizer is a {type(tokenizer).__name__}, but must be the one that backbone(...) gives")
-    ends = data.kind in ("generate", "chat") or (data.kind == "prefer" and tokenizer.mask_token is None)
-    for token in ("pad_token", "eos_token")[: 1 + ends]:
+    for token in ("pad_token", "eos_token")[: 1 + (data.kind in ("generate", "chat"))]:
         if getattr(tokenizer, token) is None:
             raise ValueError(f"{data.name} needs a tokenizer with {token}, and this one has none")
+    if data.kind == "prefer" and end_of(tokenizer) is None:
+        raise ValueError(f"{data.name} needs a tokenizer with eos_token or sep_token, and this one has neither")
     if data.kind in ("classify", "tag", "unlabelled"):
         return False
     if model is None and not hasattr(tokenizer, "encoder_decoder"):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from peft_edu.lab.paths import data_path
 
-CLAUSES = re.compile(r"[.,;]|\b(?:but|yet|and|although|though|even if)\b")
+CLAUSES = re.compile(r"[.,;]|\b(?:(?<!anything )but|yet|and|although|though|even if)\b")
 NEGATIONS = re.compile(r"\b(?:not|never|hardly|by no means|anything but|far from)\b")
 
 
