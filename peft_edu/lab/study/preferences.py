@@ -23,6 +23,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from peft_edu import LoRA, fit, seed
 from peft_edu.lab.models.backbones import backbone
 from peft_edu.lab.paths import data_path
+from peft_edu.lab.study.results import stored
 from peft_edu.lab.tasks.judge import happy_judge
 from peft_edu.lab.tasks.task import task
 from peft_edu.preferences import (
@@ -226,6 +227,34 @@ def of_reward_models(number: int) -> list[dict]:
     """How many pairs a reward model needs."""
     found = {size: reward_model(size, number, DTYPE)[1] for size in SIZES}
     return [{"run": f"reward model of {size}", "seed": number, "right pairs": right} for size, right in found.items()]
+
+
+# -------------------------------------------------------------------------------------------------- what was measured
+SHARES = ("happy", "win", "slots", "right pairs")
+
+
+def preference_runs(run: str, step: int | None = None) -> pd.DataFrame:
+    """The stored lines of a run, one a seed, shares in per cent; of a run that was measured on its way at this step, or
+    at its last one.
+
+    >>> preference_runs("DPO beta=0.3").slots.min() > 90
+    True
+    """
+    table = stored("preferences")
+    if run not in set(table.run):
+        raise ValueError(f"no run {run!r}; there are {', '.join(dict.fromkeys(table.run))}")
+    lines = table[table.run == run]
+    steps = lines.step.dropna().unique()
+    if step is not None and step not in steps:
+        raise ValueError(f"{run} was measured at the steps {', '.join(f'{each:g}' for each in steps) or 'of its end'}")
+    if len(steps):
+        lines = lines[lines.step == (max(steps) if step is None else step)]
+    return lines.assign(**{name: (100 * lines[name]).round(2) for name in SHARES}).set_index("seed")
+
+
+def dpo_runs() -> dict[float, list[dict]]:
+    """Of each beta the stored lines, one a seed."""
+    return {beta: preference_runs(f"DPO beta={beta:g}").to_dict("records") for beta in BETAS}
 
 
 def main() -> None:
