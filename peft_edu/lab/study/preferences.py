@@ -230,7 +230,9 @@ def of_reward_models(number: int) -> list[dict]:
 
 
 # -------------------------------------------------------------------------------------------------- what was measured
-SHARES = ("happy", "win", "slots", "right pairs")
+SHARES = ["happy", "win", "slots", "right pairs"]
+MEASURED = ["happy", "judge", "win", "KL", "fluency", "chosen", "rejected", "slots", "reward", "right pairs", "text"]
+COLUMNS = ["run", "seed", "step", *MEASURED]
 
 
 def preference_runs(run: str, step: int | None = None) -> pd.DataFrame:
@@ -265,16 +267,21 @@ def main() -> None:
         f"# python -m peft_edu.lab.study.preferences; Python {platform.python_version()}, torch {torch.__version__}, "
         f"transformers {transformers.__version__}, float32, 1 thread\n"
     )
-    have = {(line["run"], line["seed"]) for line in lines}
-    waiting = [(run, number) for number in SEEDS for run in RUNS if (run, number) not in have]
-    for number in (each for each in SEEDS if (f"reward model of {SIZES[0]}", each) not in have):
-        lines += of_reward_models(number)
-    for run, number in tqdm(waiting, unit="run"):
-        lines += [{"run": run, "seed": number} | line for line in RUNS[run](Start(number))]
-        table = pd.DataFrame(lines).sort_values(["run", "seed", "step"], key=_place)
+
+    def keep(found: list[dict]) -> None:
+        lines.extend(found)
+        table = pd.DataFrame(lines, columns=COLUMNS).sort_values(["run", "seed", "step"], key=_place)
         unfinished = path.with_suffix(".part")
         unfinished.write_text(made + table.round(4).to_csv(index=False), encoding="utf-8")
         unfinished.rename(path)
+
+    have = {(line["run"], line["seed"]) for line in lines}
+    waiting = [(run, number) for number in SEEDS for run in RUNS if (run, number) not in have]
+    waiting.sort(key=lambda each: "model" in each[0])  # what takes longest comes last
+    for number in (each for each in SEEDS if (f"reward model of {SIZES[0]}", each) not in have):
+        keep(of_reward_models(number))
+    for run, number in tqdm(waiting, unit="run"):
+        keep([{"run": run, "seed": number} | line for line in RUNS[run](Start(number))])
 
 
 def _place(column: pd.Series) -> pd.Series:
