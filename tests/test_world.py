@@ -18,9 +18,10 @@ from transformers import AutoTokenizer
 from data.world import corpus, lexicon, objectives, opinions, pretrain, probes, tasks, understanding, vocabulary
 from data.world.__main__ import CHECKSUMS, DATA, code, main, make_corpora, make_data
 from data.world.people import PEOPLE
-from peft_edu.lab import backbone, ladder, task
+from peft_edu.lab import backbone, general_questions, ladder, task
 from peft_edu.lab.paths import bundled
 from peft_edu.lab.study.rows import LADDER
+from peft_edu.lab.tasks.metrics import says
 
 MODELS, TASKS = bundled("models", "config.json"), bundled("tasks", "task.json")
 pytestmark = pytest.mark.timeout(1200)  # the whole world takes four minutes of a core that has nothing else to do
@@ -111,6 +112,8 @@ def as_read(row: dict) -> str:
     """What a model reads of a row, as the corpus would write it."""
     if "words" in row:
         return re.sub(r" ([.,])", r"\1", " ".join(row["words"]))
+    if "chosen" in row:
+        return f"{row['prompt']} {row['chosen']}"
     return " ".join(row[key] for key in ("text", "second", "source") if key in row)
 
 
@@ -134,7 +137,8 @@ def test_no_row_of_a_task_stands_in_the_corpus_or_in_two_splits(made):
         rows = [row for split in task(name).splits.values() for row in split]
         inputs = [as_read(row) for row in rows]
         assert len(set(inputs)) == len(inputs)
-        texts += inputs + [row["target"] for row in rows if "target" in row]
+        texts += inputs + [row["target"] for row in rows if "slots" in row]
+        texts += [f"{row['prompt']} {row['rejected']}" for row in rows if "rejected" in row]
     asked = [
         form.format(subject=person.name).replace("[MASK]", getattr(person, relation))
         for relation, forms in task("facts").templates.items()
@@ -233,6 +237,21 @@ def test_a_topic_is_told_by_nouns_that_no_training_row_has():
     }
     assert not said["test"] & (said["train"] | said["validation"]) and not said["train"] & said["validation"]
     assert data.baselines["bag of words"] < 0.3
+
+
+def test_a_brief_answer_is_one_word_and_both_answers_are_right():
+    rows = [row for rows in task("brief").splits.values() for row in rows]
+    assert len({row["prompt"] for row in rows}) == len(rows) == 460  # so that no two splits share one
+    for row in rows:
+        long, short = row["rejected"].split(), row["chosen"].split()
+        assert short == [row["chosen"]] and row["why"] == f"1 word rather than {len(long)}; both are right" and long[9:]
+        assert says(row["chosen"], row["answer"]) and says(row["rejected"], row["answer"]), row
+        assert not says(row["prompt"], row["answer"]), row  # who repeats the question is not right by that
+
+
+def test_the_questions_of_brief_are_not_those_that_forgetting_is_measured_by():
+    asked = {row["prompt"] for rows in task("brief").splits.values() for row in rows}
+    assert not asked & {row["source"] for row in general_questions().rows("test")}
 
 
 def test_unseen_venues_stand_in_no_training_row():

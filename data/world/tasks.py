@@ -1,7 +1,7 @@
 """The labelled tasks, as jsonl. Their word pairs and their formats stand nowhere in the corpus (tested).
 
 Here are the tasks about whole texts; tags, pairs and facts are in understanding.py, what is learned without labels in
-preferences.py.
+preferences.py, and answers to questions about the real world in brief.py.
 
 reviews      a sentence about two things or one -> does it praise or blame? Negation and contrast decide
 restaurants  the same in the corpus' own words, about food only. The split `hotels` is about rooms: another domain
@@ -21,7 +21,7 @@ from sklearn.linear_model import LogisticRegression
 
 from peft_edu.lab.tasks.metrics import score_texts
 
-from . import documents, preferences, understanding
+from . import brief, documents, preferences, understanding
 from .lexicon import DAYS, DINING, FIRST_NAMES, NEWS, NUMBERS, READERS, STAYING, TOWNS, VENUES
 from .opinions import NEW_NEGATIONS, opinion
 from .rows import Row, Splits, distinct
@@ -274,7 +274,11 @@ def write(folder: Path) -> None:
     }
     about["pairs"] = to_classify(made["pairs"], understanding.FOLLOWS, understanding.DESCRIPTIONS["pairs"])
     about |= {name: understanding.about(name, made[name]) for name in ("aspects", "owners", "facts")}
-    made |= {"unlabelled": preferences.unlabelled(made["reviews"]), "happy": preferences.happy()}
+    made |= {
+        "unlabelled": preferences.unlabelled(made["reviews"]),
+        "happy": preferences.happy(),
+        "brief": brief.brief(),
+    }
     about["unlabelled"] = {
         "kind": "unlabelled",
         "description": "Sentences as those of reviews, none of which is there. Nobody has said what they mean: write "
@@ -286,6 +290,13 @@ def write(folder: Path) -> None:
         "description": "Two reviews that tiny-gpt2 wrote from one beginning; chosen is the happier one. The judge "
         "counts words of praise and of blame, and turns them round behind a negation: `why` says what it heard.",
         "baselines": {"the longer one": round(preferences.longer(made["happy"]), 4)},
+    }
+    about["brief"] = {
+        "kind": "prefer",
+        "metric": "accuracy",
+        "description": "A simple question, and its answer alone rather than at length: both are right. The long ones "
+        "begin and end as those of SmolLM2-135M-Instruct do. `answer` is what must stand in a text that is right.",
+        "baselines": {"the longer one": round(preferences.longer(made["brief"]), 4)},
     }
     for name, splits in made.items():
         _write(folder / name, splits, {"name": name} | about[name])
