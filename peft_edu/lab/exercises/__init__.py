@@ -40,4 +40,7 @@ from . import (  # noqa: F401
     prompt_method,
     prompt_open,
     prompt_tuning,
+    weak,
+    weak_hunt,
+    weak_open,
 )

@@ -23,6 +23,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from peft_edu import FullFineTuning, LoRA, fit, seed
 from peft_edu.lab.models.backbones import backbone
 from peft_edu.lab.paths import data_path
+from peft_edu.lab.study.results import stored
 from peft_edu.lab.tasks.task import Task, task
 from peft_edu.method import Method
 from peft_edu.weak import ABSTAIN, LabelModel, covered, majority, soft_cross_entropy, vote
@@ -316,6 +317,31 @@ def noise(kind: str, name: str, number: int) -> list[dict]:
 
     train(data, number, LONG, LORA if name == "LoRA" else FULL, measure)
     return lines
+
+
+def taught(*names: str, column: str = "test") -> dict[str, list[float]]:
+    """What is stored of these runs, in per cent, one number a seed: of students after 150 steps. Columns: "test",
+    "on covered" (by a rule), "on others", "teacher", "coverage", "right" (of the labels)."""
+    table = stored("weak")
+    if unknown := [name for name in names if name not in set(table.run)]:
+        raise ValueError(f"weak has no run {unknown[0]!r}; it has {', '.join(dict.fromkeys(table.run))}")
+    table = table[table.step == STEPS].set_index("run")[column]
+    return {name: (100 * table.loc[[name]]).round(2).tolist() for name in names}
+
+
+def under_noise(column: str) -> dict[str, dict[str, dict[int, list[float]]]]:
+    """Of the runs on wrong labels, by noise and method and step: "fit" to what they were told, or "test"; per cent."""
+    table = stored("weak").set_index("run")
+    found: dict[str, dict[str, dict[int, list[float]]]] = {}
+    for kind in ("at random", "by rule"):
+        found[f"wrong {kind}"] = {
+            name: {
+                int(step): (100 * each[column]).round(2).tolist()
+                for step, each in table.loc[f"{name}, noise {kind}"].groupby("step")
+            }
+            for name in ("LoRA", "full")
+        }
+    return found
 
 
 def runs() -> dict[str, Callable[[int], list[dict]]]:

@@ -12,4 +12,5 @@ from . import (  # noqa: F401
     prefix_tuning,
     prompt_tuning,
     start,
+    weak,
 )
