@@ -69,3 +69,4 @@ data pretrain: .venv/.lab
 study: .venv/.lab
 	$(PYTHON) -m peft_edu.lab.study.sweep
 	$(PYTHON) -m peft_edu.lab.study.new_facts
+	$(PYTHON) -m peft_edu.lab.study.brief
