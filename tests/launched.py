@@ -16,6 +16,7 @@ from test_train import in_parts, language_batch, still
 from torch.utils.data import DataLoader
 
 from peft_edu import FullFineTuning, LoRA, PrefixTuning, attached, fit, save, seed, trainable
+from peft_edu.preferences import DPO
 from peft_edu.train import Checkpoint
 
 WHOLE = [language_batch(7, seed=1), language_batch(4, seed=2), language_batch(1, seed=3)]  # and no row for the second
@@ -43,6 +44,17 @@ def trained(family, accumulate=1, dtype=torch.float64, optimizer=torch.optim.Ada
     model = still(attach(family, dtype, start=RANK))
     options = {"clip": 0.1, "accumulate": accumulate, "optimizer": optimizer}
     return learned(model), list(fit(model, CASES[family][2], 6, 0.01, **options).loss), learned(model)
+
+
+def preferred(accumulate=1):
+    """The same with pairs, five and then one: what several processes share is the pairs, not their two answers."""
+    ids = torch.randint(5, 30, (6, 2, 7), generator=torch.Generator().manual_seed(0))
+    labels = ids.masked_fill(torch.arange(7) < 2, -100)
+    pairs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+    model = still(attach("gpt2", start=RANK))
+    batches = [{name: each[rows] for name, each in pairs.items()} for rows in (slice(5), slice(5, 6))]
+    history = fit(model, batches, 6, 0.01, clip=0.1, accumulate=accumulate, objective=DPO(beta=0.5))
+    return list(history.loss), learned(model)
 
 
 def learned(model):
@@ -113,12 +125,15 @@ def sharded(family, accumulate, folder):
 
 def main(folder):
     if os.environ.get("ACCELERATE_USE_FSDP") == "true":
-        results = {case: sharded(*case, folder) for case in SHARDED} | {"resumed": resumed(folder)}
+        results = {case: sharded(*case, folder) for case in SHARDED}
+        results |= {"resumed": resumed(folder), "preferred": preferred()}
     else:
         results = {case: trained(*case) for case in TRAINED}
         nan = [batch("classify") | {"labels": torch.full((3,), -100)}]
         results |= {
             "float32": in_float32(),
+            "preferred": preferred(),
+            "preferred in two batches": preferred(accumulate=2),
             "shuffled": shuffled(),
             "resumed": resumed(folder),
             "stopped": stopped(lambda rank: True),

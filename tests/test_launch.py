@@ -1,5 +1,6 @@
 """Training in several processes: what comes out is what one process makes of the same batches."""
 
+import math
 import os
 import re
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from families import tiny
-from launched import CASES, SHARDED, TRAINED, in_float32, trained
+from launched import CASES, SHARDED, TRAINED, in_float32, preferred, trained
 
 from peft_edu import HeadOnly, attached, load
 from peft_edu.lab import backbone
@@ -51,6 +52,15 @@ def test_two_processes_end_where_one_does(case, both):
         assert_the_same(found[case][2], after, 1e-6)
     assert_the_same(both[0][case][2], both[1][case][2], 0)
     assert max((after[name] - before[name]).abs().max() for name in after) > 1e-3
+
+
+@pytest.mark.parametrize("accumulate, name", [(1, "preferred"), (2, "preferred in two batches")])
+def test_pairs_are_shared_among_processes(accumulate, name, both, shards):
+    losses, after = preferred(accumulate)
+    for found in (*both, *shards[1]) if accumulate == 1 else both:
+        assert found[name][0] == pytest.approx(losses, abs=1e-6)
+        assert_the_same(found[name][1], after, 1e-6)
+    assert losses[0] == pytest.approx(math.log(2)) and losses[-1] < losses[0]
 
 
 def test_it_is_the_same_in_float32(both):

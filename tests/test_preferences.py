@@ -1,6 +1,7 @@
 """Preferences: what the losses are, what the reference is, and that samples are what the model draws."""
 
 import math
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -129,6 +130,14 @@ class TestReference:
         (-F.logsigmoid(0.5 * (margin[:, 0] - margin[:, 1])).mean()).backward()
         for name, parameter in trainable(gpt2).items():
             assert torch.allclose(found[name], parameter.grad, rtol=0, atol=1e-12), name
+
+    def test_a_copy_has_a_reference_of_its_own(self, gpt2, pairs):
+        before = log_probability(gpt2, pairs).detach()
+        LoRA(rank=2).attach(gpt2)
+        move(gpt2)
+        other = deepcopy(gpt2)
+        assert torch.equal(reference_log_probability(other, pairs), before)
+        assert torch.equal(log_probability(other, pairs), log_probability(gpt2, pairs))
 
     def test_without_a_method_there_is_none(self, gpt2, pairs):
         with pytest.raises(ValueError, match="no method is attached"):
