@@ -8,7 +8,9 @@ from peft_edu.lab.figures.block import draw_block
 from peft_edu.lab.figures.calibration import calibration
 from peft_edu.lab.figures.differences import differences
 from peft_edu.lab.figures.display import show
+from peft_edu.lab.figures.heard import show_heard
 from peft_edu.lab.figures.learned import show_learned
+from peft_edu.lab.figures.leash import show_chase, show_climbs
 from peft_edu.lab.figures.model_map import draw
 from peft_edu.lab.figures.moves import moves
 from peft_edu.lab.figures.pretraining import pretraining_figure
@@ -39,17 +41,21 @@ from peft_edu.lab.models.architectures import architecture
 from peft_edu.lab.models.backbones import backbone, card, complete
 from peft_edu.lab.models.pretraining import ladder, pretraining_log
 from peft_edu.lab.models.stand_in import real_backbone
+from peft_edu.lab.study.brief import brief_runs
 from peft_edu.lab.study.facts import hand_written, nine_runs
 from peft_edu.lab.study.new_facts import new_facts
+from peft_edu.lab.study.preferences import Measure, beginnings, preference_runs, shuffled
 from peft_edu.lab.study.recipe import NOTE
 from peft_edu.lab.study.results import averages, gain, interval, results, scores, scores_by, spread, stored
 from peft_edu.lab.study.run import finetune, nearest, recipe
 from peft_edu.lab.tasks.answer import reply
 from peft_edu.lab.tasks.general import general_questions
+from peft_edu.lab.tasks.judge import happy_judge
 from peft_edu.lab.tasks.metrics import score_texts
 from peft_edu.lab.tasks.task import task
 from peft_edu.lab.widgets.ask import AskCard
 from peft_edu.lab.widgets.before_after import BeforeAfterCard
+from peft_edu.lab.widgets.beta import BetaCard
 from peft_edu.lab.widgets.build import BuildCard
 from peft_edu.lab.widgets.card import TrainerCard
 from peft_edu.lab.widgets.change import ChangeCard
@@ -68,6 +74,7 @@ __all__ = [
     "NOTE",
     "AskCard",
     "BeforeAfterCard",
+    "BetaCard",
     "BottleneckCard",
     "BuildCard",
     "ChangeCard",
@@ -78,6 +85,7 @@ __all__ = [
     "FreezingCard",
     "FullNames",
     "LevelsCard",
+    "Measure",
     "PrefixCard",
     "PrefixShares",
     "PromptCard",
@@ -91,6 +99,8 @@ __all__ = [
     "averages",
     "backbone",
     "backward_cost",
+    "beginnings",
+    "brief_runs",
     "calibration",
     "card",
     "check",
@@ -108,6 +118,7 @@ __all__ = [
     "gain",
     "general_questions",
     "hand_written",
+    "happy_judge",
     "held_out",
     "hint",
     "interval",
@@ -124,6 +135,7 @@ __all__ = [
     "paper_counts",
     "plots",
     "predict",
+    "preference_runs",
     "prefix_mass",
     "pretraining_figure",
     "pretraining_log",
@@ -144,11 +156,15 @@ __all__ = [
     "self_check",
     "sentences",
     "show",
+    "show_chase",
+    "show_climbs",
+    "show_heard",
     "show_learned",
-    "show_texts",
     "show_levels",
     "show_memory",
     "show_tags",
+    "show_texts",
+    "shuffled",
     "spread",
     "start_positions_at",
     "starts",

@@ -9,6 +9,7 @@ from . import (  # noqa: F401
     lora,
     p_tuning,
     p_tuning_v2,
+    preferences,
     prefix_tuning,
     prompt_tuning,
     start,
