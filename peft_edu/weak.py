@@ -2,17 +2,16 @@
 
 A labelling function reads a text and votes for a class, or abstains (Ratner et al. 2017, section 2.1). Where rules
 disagree, somebody has to say whom to believe. A label model learns that without a single label: it takes the class z of
-a text for unknown, and a rule's vote for a noisy copy of it, right with a probability of the rule's own (its accuracy)
+a text for unknown, and a rule for somebody who says v of a text of class k at a rate of its own,
 
-    p(votes of text i, z_i = k) = prior_k  prod_j (accuracy_j if vote_ij = k else (1 - accuracy_j) / (classes - 1))
+    p(z_i = k | votes of text i) ~ prior_k  prod_j rate_j[k, vote_ij]          over the rules j that vote
 
-over the rules j that vote. EM goes round (Dawid and Skene 1979): from the accuracies to what each text probably is (E),
-and from there to the accuracies (M). The product says what it believes: given the class, no rule copies another.
+EM goes round (Dawid and Skene 1979): from the rates to what each text probably is (E), and from there to the rates (M).
+The product says what it believes: given the class, no rule copies another. That a rule abstains is left out of it.
 
 Votes are a tensor (n, m) of whole numbers: n texts, m rules, -1 where a rule abstains. Probabilities are (n, k).
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -82,12 +81,12 @@ def one_hot(votes: Tensor, classes: int) -> Tensor:
 
 @dataclass
 class LabelModel:
-    """One accuracy for each rule (Ratner et al. 2017, section 2.2, without correlations), fitted by EM (Dawid and Skene
-    1979; they give each rule a table of k x k, by which a rule that only ever votes for one class would tell nothing:
-    it says the same in all of them). `prior`: how frequent each class is, if you know; else all alike.
+    """Dawid and Skene's model, fitted by EM. `prior`: how frequent each class is, if you know; else all alike.
 
-    After `fit`, `accuracy` (m,) is the estimate of how often each rule is right when it votes, and `weights` (m,) what
-    a vote of it counts: log((k - 1) accuracy / (1 - accuracy)), 0 for a rule that guesses.
+    After `fit`, `rates` (m, k, k) are of each rule the shares of the texts of a class (before the last) of which it
+    says this or that (last); where it abstains it says nothing, so they need not sum to 1. A rule may vote for one
+    class alone: its vote tells as much as it is more frequent there than elsewhere. `accuracy` (m,) is how often a rule is
+    right when it votes. All are estimates.
 
     >>> votes = torch.tensor([[0, 0, -1], [1, 1, 1], [0, 1, 1], [0, 0, 0]])
     >>> LabelModel().fit(votes).argmax(1).tolist()
@@ -97,12 +96,12 @@ class LabelModel:
     classes: int = 2
     prior: Sequence[float] | None = None
     steps: int = 100
-    smoothing: float = 1.0  # right votes and wrong ones that each rule is given in addition, so that none is certain
+    smoothing: float = 1.0  # texts of each class that a rule is given for each answer, so that no rate is 0
 
     def __post_init__(self):
         whole_number("classes", self.classes, at_least=2)
         whole_number("steps", self.steps)
-        number("smoothing", self.smoothing, "above 0", lambda votes: votes > 0)
+        number("smoothing", self.smoothing, "above 0", lambda texts: texts > 0)
         given = [1 / self.classes] * self.classes if self.prior is None else list(self.prior)
         if len(given) != self.classes or min(given) <= 0 or abs(sum(given) - 1) > 1e-6:
             raise ValueError(f"prior is {self.prior!r}, but must be {self.classes} shares above 0 that sum to 1")
@@ -113,19 +112,20 @@ class LabelModel:
         believed = majority(votes, self.classes)  # the start: everybody is believed alike
         said = one_hot(votes, self.classes)
         for _ in range(self.steps):
-            right = torch.einsum("nk,nmk->m", believed, said) + self.smoothing
-            self.accuracy = right / (said.sum((0, 2)) + 2 * self.smoothing)  # M
+            counts = torch.einsum("nk,nmv->mkv", believed, said) + self.smoothing
+            self.rates = counts / (believed.sum(0)[:, None] + self.classes * self.smoothing)  # M
             believed = self.probabilities(votes)  # E
         return believed
 
     def probabilities(self, votes: Tensor) -> Tensor:
-        """What texts probably are (n, k): the prior times the odds of each vote, normalised."""
-        scores = torch.einsum("nmk,m->nk", one_hot(votes, self.classes), self.weights)
-        return (self.shares.log() + scores).softmax(-1)
+        """What texts probably are (n, k), by the rules' rates: the prior times the rate of each vote, normalised."""
+        said = one_hot(votes, self.classes)
+        return (self.shares.log() + torch.einsum("nmv,mkv->nk", said, self.rates.log())).softmax(-1)
 
     @property
-    def weights(self) -> Tensor:
-        return self.accuracy.logit() + math.log(self.classes - 1)
+    def accuracy(self) -> Tensor:
+        said = self.shares[:, None] * self.rates  # (m, k, v): of all texts
+        return said.diagonal(dim1=1, dim2=2).sum(-1) / said.sum((1, 2))
 
 
 def soft_cross_entropy(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:

@@ -1,7 +1,6 @@
 """Lesson 11: rules that read a sentence, and what is made of their votes."""
 
 import re
-from collections.abc import Callable
 
 import torch
 
@@ -188,85 +187,94 @@ def _majority(f) -> None:
     same(found, right, wrong)
 
 
-def accuracies(votes, believed):
+def rates(votes, believed):
     said = one_hot(votes, 2)
-    right = (said * believed[:, None]).sum((0, 2))
-    return (right + 1) / (said.sum((0, 2)) + 2)
+    counts = torch.einsum("nk,nmv->mkv", believed, said)
+    return (counts + 1) / (believed.sum(0)[:, None] + 2)
 
 
 @exercise(
-    "weak.accuracies",
-    reference=accuracies,
+    "weak.rates",
+    reference=rates,
     hints=(
-        "`one_hot(votes, 2)` is (n, m, 2): 1 at the class that rule j votes for, 0 everywhere where it abstains.",
-        "`said * believed[:, None]` leaves of each vote how far it is believed. Sum over texts and classes: (m,).",
-        "Divide by the number of votes of the rule. Before that add 1 above and 2 below.",
+        "`one_hot(votes, 2)` is (n, m, v): 1 at the class v that rule j votes for, 0 everywhere where it abstains.",
+        '`torch.einsum("nk,nmv->mkv", believed, said)` counts, for each rule, how many texts of class k it calls v. A '
+        "text that is believed to be of class k by 0.7 counts 0.7.",
+        "Divide by how many texts of class k there are, `believed.sum(0)[:, None]`. Before that add 1 above, 2 below.",
     ),
 )
-def _accuracies(f) -> None:
-    """accuracies(votes, believed) -> (m,): (believed votes + 1) / (votes + 2) of each rule; votes (n, m), believed
-    (n, 2)"""
+def _rates(f) -> None:
+    """rates(votes, believed) -> (m, 2, 2): of rule j, at [j, k, v], (texts of class k that it calls v, + 1) / (texts of
+    class k, + 2); votes (n, m), believed (n, 2)"""
     believed = tensors((6, 2))[0].softmax(1)
     said = one_hot(VOTES, 2)
-    right, voted = (said * believed[:, None]).sum((0, 2)), said.sum((0, 2))
-    hard = (said * (believed > 0.5)[:, None]).sum((0, 2))
+    counts = torch.einsum("nk,nmv->mkv", believed, said)
+    each_class, voted = believed.sum(0)[:, None], counts.sum(2, keepdim=True)
+    right = (counts + 1) / (each_class + 2)
+    hard = torch.einsum("nk,nmv->mkv", (believed > 0.5).double(), said)
     wrong = {
-        "1 above and 2 below are missing: a rule that votes twice must not be sure of itself": right / voted,
-        "it divides by all texts: what a rule does where it abstains says nothing of it": (right + 1)
-        / (len(VOTES) + 2),
-        "1 is added above, but 2 must be added below: a right vote and a wrong one": (right + 1) / (voted + 1),
-        "this is how often a rule is wrong": 1 - (right + 1) / (voted + 2),
-        "a vote counts as far as it is believed, not as right or wrong": (hard + 1) / (voted + 2),
-        "these are the believed votes alone: divide by the votes": right,
-        "abstaining counts as a vote for the last class: votes == ABSTAIN must count nothing": (
-            (torch.where(VOTES == 0, believed[:, :1], believed[:, 1:])).sum(0) + 1
+        "1 above and 2 below are missing: no rate may be 0, or one vote would settle everything": counts / each_class,
+        "it divides by all texts: a rate is a share of the texts of one class": (counts + 1) / (len(VOTES) + 2),
+        "it divides by the votes of the rule in that class: a rule that votes for one class alone would then say the "
+        "same of all": (counts + 1) / (voted + 2),
+        "it divides by the texts of class v, not of class k: the class that is believed is the second axis": (
+            counts + 1
         )
-        / (len(VOTES) + 2),
+        / (believed.sum(0) + 2),
+        "k and v are exchanged: the class that is believed comes first, what the rule says last": right.transpose(1, 2),
+        "these are counts: divide by the number of texts of each class": counts,
+        "a text counts as far as it is believed, not as one class alone": (hard + 1)
+        / ((believed > 0.5).double().sum(0)[:, None] + 2),
+        "abstaining counts as a vote for the last class: it must count nothing": (
+            torch.einsum("nk,nmv->mkv", believed, torch.stack([VOTES == 0, VOTES != 0], 2).double()) + 1
+        )
+        / (each_class + 2),
     }
-    same(untouched(f, (VOTES, believed)), (right + 1) / (voted + 2), wrong)
+    same(untouched(f, (VOTES, believed)), right, wrong)
 
 
-def beliefs(votes, accuracy):
-    weights = (accuracy / (1 - accuracy)).log()
-    scores = (one_hot(votes, 2) * weights[:, None]).sum(1)
+def beliefs(votes, rates):
+    scores = torch.einsum("nmv,mkv->nk", one_hot(votes, 2), rates.log())
     return scores.softmax(1)
+
+
+RATES = torch.tensor([[[0.6, 0.1], [0.2, 0.9]], [[0.5, 0.3], [0.4, 0.6]], [[0.3, 0.2], [0.1, 0.4]]], dtype=torch.double)
 
 
 @exercise(
     "weak.beliefs",
     reference=beliefs,
     hints=(
-        "A vote of rule j counts log(accuracy_j / (1 - accuracy_j)) for the class that it votes for.",
-        "`(one_hot(votes, 2) * weights[:, None]).sum(1)` adds them up: (n, 2).",
+        "The rates of the votes multiply: their logarithms add up.",
+        '`torch.einsum("nmv,mkv->nk", one_hot(votes, 2), rates.log())` takes of each vote its rate in class k, and '
+        "adds up over the rules.",
         "`.softmax(1)` makes probabilities of two scores.",
     ),
 )
 def _beliefs(f) -> None:
-    """beliefs(votes, accuracy) -> (n, 2): softmax over the classes of the sum of the weights log(a / (1 - a)) of the
-    rules that vote for each; votes (n, m), accuracy (m,)"""
-    accuracy = torch.tensor([0.9, 0.6, 0.3], dtype=torch.double)
-    said, odds = one_hot(VOTES, 2), accuracy / (1 - accuracy)
-
-    def made(weights: torch.Tensor, then: Callable = lambda scores: scores.softmax(1)) -> torch.Tensor:
-        return then((said * weights[:, None]).sum(1))
-
-    signed = torch.stack([(VOTES != 1).double() @ odds.log(), (VOTES == 1).double() @ odds.log()], 1)
+    """beliefs(votes, rates) -> (n, 2): for class k the product of rates[j, k, vote] over the rules that vote, divided
+    by the sum of both classes; votes (n, m), rates (m, 2, 2)"""
+    said = one_hot(VOTES, 2)
+    scores = torch.einsum("nmv,mkv->nk", said, RATES.log())
+    silent = torch.einsum("nm,mk->nk", (VOTES < 0).double(), (1 - RATES.sum(2)).log())
     wrong = {
-        "the weight is log(a / (1 - a)), and not log(a): that is below 0 and counts against every vote": made(
-            accuracy.log()
-        ),
-        "the weight is log(a / (1 - a)), not the accuracy itself: a rule that guesses must count nothing": made(
-            accuracy
-        ),
-        "the log is left out: the odds multiply, their logarithms add up": made(odds),
-        "these are the scores: softmax makes probabilities of them": made(odds.log(), lambda scores: scores),
-        "softmax goes over the texts: over the two classes it is softmax(1)": made(
-            odds.log(), lambda scores: scores.softmax(0)
-        ),
-        "the odds are upside down: a / (1 - a)": made(-odds.log()),
-        "abstaining counts as a vote for class 0": signed.softmax(1),
+        "the rates add up here: they multiply, so that their logarithms add up": torch.einsum(
+            "nmv,mkv->nk", said, RATES
+        )
+        / torch.einsum("nmv,mkv->n", said, RATES)[:, None].clamp(min=1e-12),
+        "the log is left out: softmax wants logarithms": torch.einsum("nmv,mkv->nk", said, RATES).softmax(1),
+        "these are the scores: softmax makes probabilities of them": scores,
+        "these are products: divide by the sum of both classes": scores.exp(),
+        "softmax goes over the texts: over the two classes it is softmax(1)": scores.softmax(0),
+        "the rates are read the other way round: [j, k, v] is what rule j says (v) of a text of class k": torch.einsum(
+            "nmv,mvk->nk", said, RATES.log()
+        ).softmax(1),
+        "abstaining is counted as an answer: it says nothing here": (scores + silent).softmax(1),
     }
-    same(untouched(f, (VOTES, accuracy)), made(odds.log()), wrong)
+    found = untouched(f, (VOTES, RATES))
+    if isinstance(found, torch.Tensor) and found.isnan().any():
+        raise Misconception("where nobody votes it says nan: both classes are alike there")
+    same(found, scores.softmax(1), wrong)
 
 
 def soft_loss(logits, labels):

@@ -37,7 +37,10 @@ BLAME = frozenset(
     "dull shabby stale overpriced disappointing broken".split()
 )
 NEGATIONS = ("failed to be", "refused to be", "gave up being", "nowhere near", "the opposite of", "everything except")
-COMPLAINED_OF = frozenset("price service staff waiter owner parking crowd location".split())
+PLEASURES = frozenset(
+    "cake pie pizza wine beer dessert chicken steak pasta burger terrace garden view pool sauna".split()
+)
+COMPLAINTS = frozenset("price service staff waiter owner parking crowd location".split())
 
 SEEDS = (0, 1, 2, 3, 4)
 STEPS, LONG, EVERY = 150, 600, 75
@@ -120,9 +123,11 @@ def review_rules(negations: Sequence[str]) -> list[Rule]:
     return [praise, blame, negated, but, although, very]
 
 
-def complaint(text: str) -> int:
-    """A wrong rule: some things are only named by those who complain."""
-    return 0 if words_in(text) & COMPLAINED_OF else ABSTAIN
+def topic(text: str) -> int:
+    """A wrong rule: who speaks of cake or of the garden praises, who speaks of the price or the staff blames."""
+    words = words_in(text)
+    praises, blames = bool(words & PLEASURES), bool(words & COMPLAINTS)
+    return ABSTAIN if praises == blames else int(praises)
 
 
 def anywhere(text: str) -> int:
@@ -233,12 +238,12 @@ def teachers() -> dict[str, Teacher]:
         "three negations": Teacher(three),
         "six negations": Teacher(six),
         "three negations, probabilities": Teacher(three, soft=True),
-        "complaint, majority": Teacher((*six, complaint), "majority"),
-        "complaint": Teacher((*six, complaint)),
-        "complaint, probabilities": Teacher((*six, complaint), soft=True),
-        "complaint twice, majority": Teacher((*six, complaint, complaint), "majority"),
-        "complaint twice": Teacher((*six, complaint, complaint)),
-        "complaint twice, probabilities": Teacher((*six, complaint, complaint), soft=True),
+        "wrong rule, majority": Teacher((*six, topic), "majority"),
+        "wrong rule": Teacher((*six, topic)),
+        "wrong rule, probabilities": Teacher((*six, topic), soft=True),
+        "wrong rule twice, majority": Teacher((*six, topic, topic), "majority"),
+        "wrong rule twice": Teacher((*six, topic, topic)),
+        "wrong rule twice, probabilities": Teacher((*six, topic, topic), soft=True),
         "anywhere, majority": Teacher((*six, anywhere), "majority"),
         "anywhere": Teacher((*six, anywhere)),
         "tiny-gpt2": Teacher((tiny_gpt2,)),
