@@ -100,8 +100,8 @@ class Measure:
     def __call__(self, model: PreTrainedModel, reward: Reward | None = None, whole: bool = True) -> dict[str, object]:
         """happy: the share of texts with a verdict above 0.5. win: how often a text beats one of the supervised model,
         a tie counting half. KL in nats a text; fluency: the mean log-probability of a token under the supervised model.
-        chosen, rejected: log_ratio of held-out pairs. slots: what is left of `tables`, if the `whole` is asked for. text: three of
-        them."""
+        chosen, rejected: log_ratio of held-out pairs. text: three of them. slots, if the `whole` is asked for: what is
+        left of `tables`."""
         texts, batch = self._written(model)
         verdicts = torch.tensor([self.judge(text) for text in texts])
         reference, tokens = reference_log_probability(model, batch), (batch["labels"] >= 0).sum()
