@@ -84,9 +84,9 @@ class LabelModel:
     """Dawid and Skene's model, fitted by EM. `prior`: how frequent each class is, if you know; else all alike.
 
     After `fit`, `rates` (m, k, k) are of each rule the shares of the texts of a class (before the last) of which it
-    says this or that (last); where it abstains it says nothing, so they need not sum to 1. A rule may vote for one
-    class alone: its vote tells as much as it is more frequent there than elsewhere. `accuracy` (m,) is how often a rule is
-    right when it votes. All are estimates.
+    says this or that (last). Where it abstains it says nothing, so they need not sum to 1. A rule may vote for one
+    class alone: its vote tells as much as it is more frequent there than elsewhere. `accuracy` (m,) is how often a
+    rule is right when it votes. All are estimates.
 
     >>> votes = torch.tensor([[0, 0, -1], [1, 1, 1], [0, 1, 1], [0, 0, 0]])
     >>> LabelModel().fit(votes).argmax(1).tolist()

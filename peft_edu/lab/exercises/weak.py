@@ -180,7 +180,9 @@ def _majority(f) -> None:
         / counts.sum(1, keepdim=True).clamp(min=1),
         "the classes are exchanged: the first column is class 0": right.flip(1),
         "abstaining counts as a vote for class 0": counted_in.double(),
-        "only the winner is told: the shares say how clear it was": (right == right.max(1, keepdim=True).values) / 1.0,
+        "only the winner is told: the shares say how clear it is": (
+            right == right.max(1, keepdim=True).values
+        ).double(),
     }
     if isinstance(found, torch.Tensor) and found.isnan().any():
         raise Misconception("where nobody votes it says nan, 0 / 0: both classes are alike there")
