@@ -5,7 +5,7 @@ from statistics import fmean
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import LogLocator, NullLocator
 
 from peft_edu.lab.figures import plots, style
 from peft_edu.lab.figures.display import show
@@ -107,8 +107,9 @@ def climbs(found: Mapping[str, Mapping[str, Mapping[int, Seeds]]], title: str) -
 
 
 def _nats(axis) -> None:
-    """0.1, 1, 10 and so on, as people write them."""
+    """0.3, 1, 3, 10 and so on, as people write them."""
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    axis.set_major_locator(LogLocator(subs=(1, 3)))
     axis.set_major_formatter(lambda value, _: f"{value:g}")
     axis.set_minor_locator(NullLocator())
 
