@@ -343,7 +343,7 @@ def test_own_rules_that_teach_are_right(capsys):
         (lambda: (task("topics"), [len, len]), "two classes are needed"),
         (lambda: (task("restaurants"), [len]), "two rules or more are asked for"),
         (lambda: (task("restaurants"), [lambda text: -1, lambda text: -1]), "0 labels are too few"),
-        (lambda: (task("restaurants"), [by_length, lambda text: -1]), "all labels are of one class"),
+        (lambda: (task("restaurants"), [by_length, by_length]), "all labels are of one class"),
         (lambda: (task("restaurants"), [lambda text: 5, lambda text: -1]), "must say a class from 0 to 1"),
     ],
 )
