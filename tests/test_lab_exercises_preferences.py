@@ -214,7 +214,7 @@ def test_advantages_are_those_of_samples(monkeypatch):
     assert torch.allclose(batch["advantages"], advantages(rewards, ratios, 0.2, 4))
 
 
-FAULTS = {"place": "tokens come twice", "reference": "it never moves", "beta": "What does AdamW do"}
+FAULTS = {"place": "hardly become happier", "reference": "it never moves", "beta": "What does AdamW do"}
 
 
 def hunted(*faults):

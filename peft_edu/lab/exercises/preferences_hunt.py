@@ -1,5 +1,7 @@
 """Lesson 12, the hunt: a DPO loss with three faults that people make. None stops with an error: a token's logits are
-compared with its own label, the reference is the policy itself, and beta stands in front of the loss.
+compared with its own label, the reference is the policy itself, and beta stands in front of the loss. In the study's
+first seed (beta 0.3, 88% happy texts, KL 5) the first leaves 48% happy, the second goes 78 nats away, the third makes
+all betas one; the three together go 45 nats away, and 33% are happy.
 """
 
 from itertools import combinations
@@ -100,8 +102,9 @@ def _unshifted(model, batch: Batch) -> Tensor:
 
 
 FAULTS = {
-    "place": "Train with it and read what the model writes: tokens come twice. Logits at a place are about the next "
-    "token: which label do they meet? A model's own loss shifts the labels, and here nobody does",
+    "place": "Train with it: the loss falls nearly to 0, and the texts hardly become happier. What was learned? Logits "
+    "at a place are about the next token: which label do they meet? A model's own loss shifts the labels, and here "
+    "nobody does",
     "reference": "Print the loss of each step: it never moves from its first value, though the model does. Is the "
     "reference another model than the policy?",
     "beta": "Train with beta 0.03 and with beta 3: the two models are nearly the same. What does AdamW do with a loss "
