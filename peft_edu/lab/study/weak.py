@@ -61,7 +61,10 @@ def clauses(text: str) -> tuple[str, str]:
     if text.startswith(("although ", "though ")):
         other, _, main = text.partition(" ")[2].partition(", ")
         return main, other
-    before, link, after = re.split(r", (but|yet|even though|even if) ", text) if ", " in text else (text, "", "")
+    found = re.fullmatch("(.*), (but|yet|even though|even if) (.*)", text)
+    if not found:
+        return text, ""
+    before, link, after = found.groups()
     return (after, before) if link in ("but", "yet") else (before, after)
 
 
@@ -147,9 +150,18 @@ def truth(split: str = "pool") -> Tensor:
     """What the sentences mean (n,): of the pool by all words and all negations of the world."""
     if split != "pool":
         return torch.tensor([row["label"] for row in task("reviews").rows(split)])
+    return torch.tensor([meaning(text) for text in texts_of("pool")])
+
+
+def meaning(text: str) -> int:
+    """What a sentence means, by all words of the world and all negations."""
+    return judged(clauses(text)[0], NEGATIONS, *_all_words())
+
+
+@cache
+def _all_words() -> tuple[frozenset[str], frozenset[str]]:
     words = json.loads(data_path("tasks", "happy", "words.json").read_text(encoding="utf-8"))
-    praise, blame = set(words["praise"]), set(words["blame"])
-    return torch.tensor([judged(clauses(text)[0], NEGATIONS, praise, blame) for text in texts_of("pool")])
+    return frozenset(words["praise"]), frozenset(words["blame"])
 
 
 @torch.no_grad()
