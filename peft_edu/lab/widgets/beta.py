@@ -16,7 +16,7 @@ from peft_edu.lab.widgets.guess import Guess
 from peft_edu.lab.widgets.training import OnStep, TrainButton
 from peft_edu.lab.widgets.views import FIGURE
 
-COLUMNS = ("", "wins against the supervised", "happy texts", "facts kept", "KL, nats a text", "a token's log p before")
+COLUMNS = ("", "wins", "happy texts", "facts kept", "KL, nats a text", "fluency")
 HELD = "The runs appear once you have guessed, or pressed skip."
 NEEDED = ("win", "happy", "slots", "KL", "fluency", "text")
 
@@ -76,7 +76,7 @@ class BetaCard(Card):
         if self.held:
             return HELD
         beta, lines = numbers
-        rows = [(f"{len(lines)} stored runs, mean", *_row({name: _mean(lines, name) for name in NEEDED[:-1]}))]
+        rows = [(f"mean of {len(lines)} runs", *_row({name: _mean(lines, name) for name in NEEDED[:-1]}))]
         texts = [("stored, seed 0", lines[0]["text"])]
         if beta in self.own:
             rows.append(("your run", *_row(self.own[beta])))
