@@ -58,7 +58,8 @@ def noise(fit: Curves, test: Curves, title: str) -> Figure:
         for method, look in zip(fit[kind], style.looks(fit[kind]), strict=True):
             for what, found, line in (("as it was told", fit, "--"), ("right on test", test, "-")):
                 means = {step: fmean(seeds) for step, seeds in found[kind][method].items()}
-                axes.plot(means.keys(), means.values(), **look, linestyle=line, label=f"{method}, {what}")
-        axes.set(xlabel="step", ylabel="%" if axes is panels[0] else "", title=kind, ylim=(45, 103))
-    panels[0].legend(frameon=False, fontsize=8.5)
+                axes.plot(means.keys(), means.values(), **look, markersize=5, linestyle=line, label=f"{method}, {what}")
+        axes.set(xlabel="step", ylabel="%" if axes is panels[0] else "", ylim=(45, 103))
+        axes.set_title(kind, fontsize=9.5)
+    panels[-1].legend(frameon=False, fontsize=8.5, handlelength=3.5, loc="lower right")
     return figure

@@ -79,8 +79,8 @@ class RulesCard(Card):
 
     def words(self, numbers: tuple[State, Heard]) -> str:
         _, found = numbers
-        missed = "; ".join(f"{html.escape(text)} ({html.escape(meant)})" for text, meant in found.wrong)
-        read = f"Read where the label model is wrong: {missed}" if missed else "It is wrong nowhere that it votes."
+        missed = "<br>".join(f"{html.escape(text)} <i>({html.escape(meant)})</i>" for text, meant in found.wrong)
+        read = f"Read where the label model is wrong:<br>{missed}" if missed else "It is wrong nowhere that it votes."
         return f"<b>{html.escape(self._says(numbers))}</b> {read}"
 
     def alt(self, numbers: tuple[State, Heard]) -> str:

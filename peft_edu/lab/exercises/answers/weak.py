@@ -15,9 +15,9 @@ HINTS["How right is a model that learned from n true labels?"] = {
     "too high": "With 25 labels it hardly knows what it is asked; the new negations need examples.",
     "too low": "The model was pretrained: a few dozen labels go far.",
 }
-HINTS["Which labels teach more: those that are 97% right, or those that are 75% right?"] = {
-    "97% right": "It depends on which sentences they are. Read some of them.",
-    "both alike": "It depends on which sentences they are. Read some of them.",
+HINTS["Of 878 labels 97% are right. On how many of 100 test sentences is their student right?"] = {
+    "too high": "It depends on which sentences have a label. Read some of them.",
+    "too low": "It has learned something: the kind of sentence that its teacher is sure of.",
 }
 HINTS["A quarter of the labels is wrong at random. After 600 steps, which one says again what it was told?"] = {
     "full fine-tuning alone": "16,384 parameters beside the head are many for 279 wrong labels.",
@@ -57,4 +57,15 @@ model_answer(
     "the teacher chose the sentences: selection bias",
     "what the teacher cannot do is missing from what the student sees",
     "the share of right labels cannot show that: look at which rows have a label",
+)
+model_answer(
+    "Why does stopping early help against labels that are wrong at random, and not against a wrong rule?",
+    """A student first learns what explains many labels at once. Nothing simple explains wrong labels that were
+    drawn at random: early in training they pull this way and that, and nearly cancel. Only with many more steps
+    does the model learn them by heart, one by one, and pays for it on test. So there is a time to stop. The wrong
+    labels of a rule have a simple explanation: some negations do nothing. That is as easy to learn as the truth,
+    so it is learned at once and used on every new sentence of the kind. No step is early enough.""",
+    "at random: no simple function gives the wrong labels, so they are learned late and one by one",
+    "by rule: a simple function of the text gives them, and it is learned as early as the truth",
+    "learned by heart it harms little elsewhere; learned as a rule it is applied everywhere",
 )
