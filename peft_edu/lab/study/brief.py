@@ -1,9 +1,9 @@
 """A preference for brief answers, on a real language model: what is learned, beside it, and what is lost.
 
-    python -m peft_edu.lab.study.brief      trains, and writes data/results/brief.csv (two hours of a core)
+    python -m peft_edu.lab.study.brief      trains, and writes data/results/brief.csv (an hour of a core)
 
 SmolLM2-135M-Instruct with LoRA 8 at query and value learns from pairs of `brief`: the answer alone rather than the same
-answer at length. DPO with three betas, and supervised fine-tuning on the chosen answers.
+answer at length. DPO with two betas, and supervised fine-tuning on the chosen answers.
 """
 
 import platform
@@ -48,8 +48,8 @@ OPEN = [  # which nobody wants to have answered in a word
 
 # ----------------------------------------------------------------------------------------------------- what is learned
 CHOSEN = "chosen answers"  # supervised fine-tuning on them
-RUNS: dict[str, float | None] = {CHOSEN: None, "DPO beta=0.1": 0.1, "DPO beta=0.03": 0.03, "DPO beta=0.3": 0.3}
-LEARNING_RATES = {CHOSEN: (3e-4, 1e-3, 2e-3), "DPO beta=0.1": (1e-4, 3e-4, 1e-3)}  # the other betas take that of 0.1
+RUNS: dict[str, float | None] = {CHOSEN: None, "DPO beta=0.1": 0.1, "DPO beta=0.3": 0.3}
+LEARNING_RATES = {CHOSEN: (3e-4, 1e-3, 2e-3), "DPO beta=0.1": (1e-4, 3e-4, 1e-3)}  # beta=0.3 takes that of 0.1
 
 
 def tuned(run: str, lr: float, number: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -133,10 +133,22 @@ def one(run: str, lr: float, number: int, split: str) -> dict[str, object]:
 
 
 # ------------------------------------------------------------------------------------------------------- what is run
-def brief_runs() -> pd.DataFrame:
-    """The stored runs on test questions, a line a seed: first SmolLM2 as it is, as the run `before`."""
-    runs = stored("brief")
-    return runs[runs.split == "test"].drop(columns="split").reset_index(drop=True)
+SHARES = ["short", "right", "both", "general"]
+
+
+def brief_runs(run: str) -> pd.DataFrame:
+    """The stored lines of a run, measured on test questions, one a seed and shares in per cent. The run `before` is
+    SmolLM2 as it is, on one line.
+
+    >>> brief_runs("before").words.tolist()
+    [16.0]
+    """
+    table = stored("brief")
+    table = table[table.split == "test"]
+    if run not in set(table.run):
+        raise ValueError(f"no run {run!r}; there are {', '.join(dict.fromkeys(table.run))}")
+    lines = table[table.run == run].drop(columns="split")
+    return lines.assign(**{name: (100 * lines[name]).round(2) for name in SHARES}).set_index("seed")
 
 
 def best_lr(lines: list[dict], run: str) -> float:
@@ -168,7 +180,7 @@ def main() -> None:
         note({"split": split, "run": run, "seed": number, "lr": lr} | one(run, lr, number, split))
     if not any(line["run"] == "before" for line in lines):
         note({"split": "test", "run": "before", "seed": 0} | before())
-    trained = [("test", run, number, best_lr(lines, run)) for run in RUNS for number in SEEDS]
+    trained = [("test", run, number, best_lr(lines, run)) for number in SEEDS for run in RUNS]
     for split, run, number, lr in tqdm([each for each in trained if each not in have], unit="run"):
         note({"split": split, "run": run, "seed": number, "lr": lr} | one(run, lr, number, split))
 
