@@ -21,6 +21,7 @@ LESSONS = [
     "08_choosing_a_method",
     "09_a_real_language_model",
     "10_four_bits",
+    "11_weak_supervision",
 ]  # those that are parted into core and further
 FEW_STEPS = """import itertools, peft_edu.train
 peft_edu.train.Passes = lambda batches: itertools.islice(batches, 3)  # what is learned is not asked here

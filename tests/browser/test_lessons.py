@@ -199,3 +199,21 @@ def test_weights_are_rounded_to_few_levels(open_lesson):
     card.screenshot("10_card")
     lesson.is_accessible()
     lesson.no_errors()
+
+
+def test_rules_learn_negations(open_lesson):
+    """Each negation that is ticked changes what the votes are worth; two copies of a wrong rule mislead."""
+    lesson = open_lesson("11_weak_supervision")
+    lesson.run_all()
+    assert lesson.commit_every_guess() >= 3
+    card = lesson.card("What do the rules know?")
+    for i in (0, 5):
+        with card.changing("text", "figure"):
+            card.shown.get_by_role("checkbox").nth(i).check()
+    card.wait_for("2 negations: a vote on")
+    with card.changing("text", "figure"):
+        card.choose("wrong rule", "topic, twice")
+    card.wait_for("2 negations and a wrong rule (topic, twice)")
+    card.screenshot("11_card")
+    lesson.is_accessible()
+    lesson.no_errors()
