@@ -183,7 +183,7 @@ def card():
 
 def test_the_card_measures_what_is_ticked(card):
     assert str(card).startswith("0 negations: a vote on ")
-    assert "Read where the label model is wrong: " in card.result.value
+    assert "Read where the label model is wrong:<br>" in card.result.value
     for name in NEGATIONS:
         card.controls[name].value = True
     assert "6 negations: " in str(card) and "majority 100.0%, label model 100.0%" in str(card)
