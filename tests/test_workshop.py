@@ -22,6 +22,7 @@ LESSONS = [
     "09_a_real_language_model",
     "10_four_bits",
     "11_weak_supervision",
+    "12_preferences",
 ]  # those that are parted into core and further
 FEW_STEPS = """import itertools, peft_edu.train
 peft_edu.train.Passes = lambda batches: itertools.islice(batches, 3)  # what is learned is not asked here
