@@ -22,7 +22,7 @@ ROWS = [row for _, row in CLAIMS.iterrows()]
 A_PAPER = re.compile(  # how lessons name a paper: in words, by its authors, its places, its data sets and models
     r"\b(papers?|authors?|survey|tables? \d\w*|figures? \d\w*|printed|Houlsby|Ben Zaken|Pfeiffer|Liang|Lester|Liu|"
     r"Hu et al|LoRA's|Lialin|He et al|Kalajdzievski|AutoPrompt|BLEU|MNLI|CoLA|\w*GLUE|LAMA|E2E|WikiSQL|"
-    r"TextbookQA|T5-XXL)\b"
+    r"TextbookQA|T5-XXL|Christiano|Ouyang|Rafailov|Schulman|Shao|Gao et al|Pal et al)\b"
 )
 OURS = re.compile(r"\b([Hh]ere|[Oo]urs?)\b")
 NO_FIGURE = re.compile(  # digits that report nothing: places, years, names of models and methods, our own lessons

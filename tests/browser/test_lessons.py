@@ -201,6 +201,21 @@ def test_weights_are_rounded_to_few_levels(open_lesson):
     lesson.no_errors()
 
 
+def test_beta_is_turned_and_trained(open_lesson):
+    """The runs wait for the drawn guess; a beta shows its texts; what the learner trains enters the picture."""
+    lesson = open_lesson("12_preferences")
+    lesson.run_all(seconds=800)
+    card = lesson.card("How long is the leash")
+    assert lesson.commit_every_guess() >= 3
+    card.wait_for("stored, seed 0")
+    for key in ("Home", "End", "ArrowLeft"):
+        with card.changing("text", "figure"):
+            card.move("beta", key)
+    card.train_and_stop("12_card")
+    lesson.is_accessible()
+    lesson.no_errors()
+
+
 def test_rules_learn_negations(open_lesson):
     """Each negation that is ticked changes what the votes are worth; two copies of a wrong rule mislead."""
     lesson = open_lesson("11_weak_supervision")
