@@ -194,7 +194,8 @@ def test_backward_is_that_of_the_rounded_weights_and_keeps_none_of_them_until_th
     expected = plain(x).square().sum()
     assert torch.allclose(found, expected) and sum(kept) < packed.weight.nbytes / 10
     mine, theirs = torch.autograd.grad(found, (x, packed.bias)), torch.autograd.grad(expected, (x, plain.bias))
-    assert all(map(torch.allclose, mine, theirs))
+    for one, other in zip(mine, theirs, strict=True):
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-4)  # in float32 processors add in different orders
 
 
 def test_it_takes_an_eighth_of_the_memory():
