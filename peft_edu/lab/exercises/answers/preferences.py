@@ -15,7 +15,7 @@ HINTS["Draw the win rate that DPO reaches with each beta, in per cent"] = {
     "too high": "Against a supervised text that is happy already, the best is a tie.",
     "too low": "One half is where it starts: that is a model which learned nothing.",
 }
-HINTS["How far does a policy go in 40 steps, in nats of KL, if nothing costs?"] = {
+HINTS["How far does a policy go in 30 steps, in nats of KL, if nothing costs?"] = {
     "too high": "It is far all the same: read what it writes there.",
     "too low": "Nothing holds it back: each step takes it where praise is more frequent, and nothing leads back.",
 }
