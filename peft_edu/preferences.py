@@ -193,7 +193,8 @@ class Samples:
         number("beta", self.beta, "at least 0", lambda beta: beta >= 0)
         whole_number("groups", self.groups)
         whole_number("size", self.size, at_least=2)  # alone in its group an answer is its own mean
-        whole_number(f"groups, with {len(self.prompts)} prompts", len(self.prompts) - self.groups, at_least=0)
+        if self.groups > len(self.prompts):
+            raise ValueError(f"groups is {self.groups}, but there are {len(self.prompts)} prompts: a group is of one")
 
     def __iter__(self) -> Iterator[Batch]:
         chosen = torch.randperm(len(self.prompts))[: self.groups]

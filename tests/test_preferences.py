@@ -332,7 +332,7 @@ class TestPolicyGradient:
         [
             ({"beta": -1}, "beta is -1, but must be at least 0"),
             ({"size": 1}, "size is 1, but must be a whole number from 2 on"),
-            ({"groups": 4}, "groups, with 3 prompts is -1"),
+            ({"groups": 4}, "groups is 4, but there are 3 prompts"),
         ],
     )
     def test_settings_that_cannot_be(self, policy, settings, message):
