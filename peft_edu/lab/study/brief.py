@@ -6,21 +6,20 @@ SmolLM2-135M-Instruct with LoRA 8 at query and value learns from pairs of `brief
 answer at length. DPO with two betas, and supervised fine-tuning on the chosen answers.
 """
 
-import platform
 from collections.abc import Sequence
 from csv import QUOTE_NONNUMERIC
 from statistics import fmean, median
 
 import pandas as pd
 import torch
-import transformers
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from peft_edu import LoRA, fit, seed
 from peft_edu.lab.models.backbones import backbone
 from peft_edu.lab.paths import data_path
-from peft_edu.lab.study.results import stored
+from peft_edu.lab.study.keep import keep, kept
+from peft_edu.lab.study.results import lines_of, stored
 from peft_edu.lab.tasks.answer import write
 from peft_edu.lab.tasks.chat import conversation
 from peft_edu.lab.tasks.encode import Format
@@ -144,11 +143,7 @@ def brief_runs(run: str) -> pd.DataFrame:
     [16.0]
     """
     table = stored("brief")
-    table = table[table.split == "test"]
-    if run not in set(table.run):
-        raise ValueError(f"no run {run!r}; there are {', '.join(dict.fromkeys(table.run))}")
-    lines = table[table.run == run].drop(columns="split")
-    return lines.assign(**{name: (100 * lines[name]).round(2) for name in SHARES}).set_index("seed")
+    return lines_of(run, table[table.split == "test"].drop(columns="split"), SHARES)
 
 
 def best_lr(lines: list[dict], run: str) -> float:
@@ -161,18 +156,12 @@ def best_lr(lines: list[dict], run: str) -> float:
 def main() -> None:
     torch.set_num_threads(1)
     path = data_path("results") / "brief.csv"
-    lines = pd.read_csv(path, comment="#").to_dict("records") if path.is_file() else []
-    made = (
-        f"# python -m peft_edu.lab.study.brief; Python {platform.python_version()}, torch {torch.__version__}, "
-        f"transformers {transformers.__version__}, float32, 1 thread\n"
-    )
+    lines = kept(path)
 
     def note(line: dict) -> None:
         lines.append(line)
-        unfinished = path.with_suffix(".part")
-        told = pd.DataFrame(lines).round(4).to_csv(index=False, quoting=QUOTE_NONNUMERIC)  # a text may hold a #
-        unfinished.write_text(made + told, encoding="utf-8")
-        unfinished.rename(path)
+        table = pd.DataFrame(lines).round(4)
+        keep(path, table, "peft_edu.lab.study.brief", quoting=QUOTE_NONNUMERIC)  # a text may hold a #
 
     have = {(line["split"], line["run"], line["seed"], line["lr"]) for line in lines}
     trials = [("validation", run, 0, lr) for run, rates in LEARNING_RATES.items() for lr in rates]

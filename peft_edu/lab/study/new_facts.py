@@ -5,16 +5,14 @@
 Three facts each, every fact asked in two wordings: 72 conversations. LoRA 8 stands at all seven linear maps of a block.
 """
 
-import platform
-
 import pandas as pd
 import torch
-import transformers
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from peft_edu import LoRA, fit, seed
 from peft_edu.lab.models.backbones import backbone
 from peft_edu.lab.paths import data_path
+from peft_edu.lab.study.keep import keep, kept
 from peft_edu.lab.tasks.general import general_questions, to_ask
 from peft_edu.lab.tasks.task import Task, task
 
@@ -92,14 +90,10 @@ def one(number: int) -> list[dict]:
 def main() -> None:
     torch.set_num_threads(1)
     path = data_path("results") / "new_facts.csv"
-    lines = pd.read_csv(path, comment="#").to_dict("records") if path.is_file() else []
-    made = (
-        f"# python -m peft_edu.lab.study.new_facts; Python {platform.python_version()}, torch {torch.__version__}, "
-        f"transformers {transformers.__version__}, float32, 1 thread\n"
-    )
+    lines = kept(path)
     for number in sorted(set(SEEDS) - {line["seed"] for line in lines}):
         lines += one(number)
-        path.write_text(made + pd.DataFrame(lines).round(4).to_csv(index=False), encoding="utf-8")
+        keep(path, pd.DataFrame(lines).round(4), "peft_edu.lab.study.new_facts")
 
 
 if __name__ == "__main__":

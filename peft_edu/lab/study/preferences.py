@@ -6,7 +6,6 @@ The supervised model is tiny-gpt2 after 150 steps on `tables`, its LoRA merged: 
 often unhappy as happy. A second LoRA is to make them happy; switched off, it gives the supervised model back.
 """
 
-import platform
 import random
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -15,7 +14,6 @@ from functools import cache, partial
 
 import pandas as pd
 import torch
-import transformers
 from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -23,7 +21,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from peft_edu import LoRA, fit, seed
 from peft_edu.lab.models.backbones import backbone
 from peft_edu.lab.paths import data_path
-from peft_edu.lab.study.results import stored
+from peft_edu.lab.study.keep import keep, kept
+from peft_edu.lab.study.results import lines_of, stored
 from peft_edu.lab.tasks.judge import happy_judge
 from peft_edu.lab.tasks.task import task
 from peft_edu.preferences import (
@@ -240,16 +239,13 @@ def preference_runs(run: str, step: int | None = None) -> pd.DataFrame:
     >>> preference_runs("DPO beta=0.3").index.tolist()
     [0, 1, 2, 3, 4]
     """
-    table = stored("preferences")
-    if run not in set(table.run):
-        raise ValueError(f"no run {run!r}; there are {', '.join(dict.fromkeys(table.run))}")
-    lines = table[table.run == run]
+    lines = lines_of(run, stored("preferences"), SHARES)
     steps = lines.step.dropna().unique()
     if step is not None and step not in steps:
         raise ValueError(f"{run} was measured at the steps {', '.join(f'{each:g}' for each in steps) or 'of its end'}")
     if len(steps):
         lines = lines[lines.step == (max(steps) if step is None else step)]
-    return lines.assign(**{name: (100 * lines[name]).round(2) for name in SHARES}).set_index("seed")
+    return lines
 
 
 def dpo_runs() -> dict[float, list[dict]]:
@@ -260,26 +256,20 @@ def dpo_runs() -> dict[float, list[dict]]:
 def main() -> None:
     torch.set_num_threads(1)
     path = data_path("results", "preferences.csv")
-    lines = pd.read_csv(path, comment="#").to_dict("records") if path.is_file() else []
-    made = (
-        f"# python -m peft_edu.lab.study.preferences; Python {platform.python_version()}, torch {torch.__version__}, "
-        f"transformers {transformers.__version__}, float32, 1 thread\n"
-    )
+    lines = kept(path)
 
-    def keep(found: list[dict]) -> None:
+    def note(found: list[dict]) -> None:
         lines.extend(found)
         table = pd.DataFrame(lines, columns=COLUMNS).sort_values(["run", "seed", "step"], key=_place)
-        unfinished = path.with_suffix(".part")
-        unfinished.write_text(made + table.round(4).to_csv(index=False), encoding="utf-8")
-        unfinished.rename(path)
+        keep(path, table.round(4), "peft_edu.lab.study.preferences")
 
     have = {(line["run"], line["seed"]) for line in lines}
     waiting = [(run, number) for number in SEEDS for run in RUNS if (run, number) not in have]
     waiting.sort(key=lambda each: "model" in each[0])  # what takes longest comes last
     for number in (each for each in SEEDS if (f"reward model of {SIZES[0]}", each) not in have):
-        keep(of_reward_models(number))
+        note(of_reward_models(number))
     for run, number in tqdm(waiting, unit="run"):
-        keep([{"run": run, "seed": number} | line for line in RUNS[run](Start(number))])
+        note([{"run": run, "seed": number} | line for line in RUNS[run](Start(number))])
 
 
 def _place(column: pd.Series) -> pd.Series:

@@ -23,6 +23,14 @@ def stored(study: str) -> pd.DataFrame:
     return pd.read_csv(path, comment="#")
 
 
+def lines_of(run: str, table: pd.DataFrame, shares: Sequence[str]) -> pd.DataFrame:
+    """Of a study without rows the lines of a run, one a seed; these columns in per cent."""
+    if run not in set(table.run):
+        raise ValueError(f"no run {run!r}; there are {', '.join(dict.fromkeys(table.run))}")
+    lines = table[table.run == run]
+    return lines.assign(**{name: (100 * lines[name]).round(2) for name in shares}).set_index("seed")
+
+
 def winners(runs: pd.DataFrame) -> pd.DataFrame:
     """The steps and rate of each row that did best on validation, in the mean of all seeds: those that have all."""
     tried = runs[runs.split == "validation"].groupby(["row", *TRAINING], sort=False).value.agg(["size", "mean"])

@@ -6,7 +6,6 @@ goes on where it stopped.
 """
 
 import argparse
-import platform
 import re
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -16,11 +15,11 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-import transformers
 from tqdm import tqdm
 
 from peft_edu import count
 from peft_edu.lab.paths import data_path
+from peft_edu.lab.study.keep import keep
 from peft_edu.lab.study.recipe import Recipe
 from peft_edu.lab.study.results import TRAINING
 from peft_edu.lab.study.rows import ROWS
@@ -198,17 +197,11 @@ def complete(path: Path, study: str, points: list[Point], jobs: int) -> None:
 
 def write(path: Path, study: str, lines: list[dict]) -> None:
     """The whole file, sorted, behind a line that says how it was made."""
-    made = (
-        f"# python -m peft_edu.lab.study.sweep {study}; Python {platform.python_version()}, torch {torch.__version__}, "
-        f"transformers {transformers.__version__}, {FORMATS.get(study, 'float64')}, 1 thread\n"
-    )
     rows = list(ROWS[study])
     table = pd.DataFrame(lines).sort_values(
         by=[*KEY, "split"], key=lambda column: column.map(rows.index) if column.name == "row" else column
     )
-    unfinished = path.with_suffix(".part")
-    unfinished.write_text(made + table.to_csv(index=False), encoding="utf-8")
-    unfinished.rename(path)
+    keep(path, table, f"peft_edu.lab.study.sweep {study}", FORMATS.get(study, "float64"))
 
 
 def main() -> None:

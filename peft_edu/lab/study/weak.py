@@ -7,7 +7,6 @@ knows all its words and negations is right on every sentence: so `truth` can say
 """
 
 import json
-import platform
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,6 @@ from functools import cache, partial
 
 import pandas as pd
 import torch
-import transformers
 from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -23,6 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from peft_edu import FullFineTuning, LoRA, fit, seed
 from peft_edu.lab.models.backbones import backbone
 from peft_edu.lab.paths import data_path
+from peft_edu.lab.study.keep import keep, kept
 from peft_edu.lab.study.results import stored
 from peft_edu.lab.tasks.task import Task, task
 from peft_edu.method import Method
@@ -377,17 +376,13 @@ def runs() -> dict[str, Callable[[int], list[dict]]]:
 def main() -> None:
     torch.set_num_threads(1)
     path = data_path("results") / "weak.csv"
-    lines = pd.read_csv(path, comment="#").to_dict("records") if path.is_file() else []
-    made = (
-        f"# python -m peft_edu.lab.study.weak; Python {platform.python_version()}, torch {torch.__version__}, "
-        f"transformers {transformers.__version__}, float32, 1 thread\n"
-    )
+    lines = kept(path)
     order, done = list(runs()), {(line["run"], line["seed"]) for line in lines}
     asked = [(name, number) for number in SEEDS for name in order if (name, number) not in done]
     for name, number in tqdm(asked, unit="run"):
         lines += runs()[name](number)
         lines.sort(key=lambda line: (order.index(line["run"]), line["seed"], line["step"]))
-        path.write_text(made + pd.DataFrame(lines).round(4).to_csv(index=False), encoding="utf-8")
+        keep(path, pd.DataFrame(lines).round(4), "peft_edu.lab.study.weak")
 
 
 if __name__ == "__main__":
