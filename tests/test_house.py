@@ -88,25 +88,56 @@ def test_this_machine_answers_and_no_other_does():
         socket.getaddrinfo("example.org", 443)
 
 
-def run_in_kernel(code):
+@pytest.fixture
+def kernel():
     manager, client = start_new_kernel(kernel_name="python3")
+    yield client
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
+
+
+def run_in(kernel, code):
     outputs = []
-    try:
-        reply = client.execute_interactive(code, timeout=60, output_hook=lambda m: outputs.append(m["content"]))
-    finally:
-        client.stop_channels()
-        manager.shutdown_kernel(now=True)
+    reply = kernel.execute_interactive(code, timeout=60, output_hook=lambda m: outputs.append(m["content"]))
     return reply["content"], "".join(output.get("text", "") for output in outputs)
 
 
-def test_a_notebook_kernel_has_no_network_either():
-    here, text = run_in_kernel(
+def test_a_notebook_kernel_has_no_network_either(kernel):
+    here, text = run_in(
+        kernel,
         "import socket; s = socket.create_server(('127.0.0.1', 0))\n"
-        "socket.create_connection(s.getsockname()); print('connected')"
+        "socket.create_connection(s.getsockname()); print('connected')",
     )
     assert (here["status"], text) == ("ok", "connected\n")
-    away, _ = run_in_kernel("import socket; socket.create_connection(('192.0.2.1', 80), timeout=5)")
+    away, _ = run_in(kernel, "import socket; socket.create_connection(('192.0.2.1', 80), timeout=5)")
     assert away["ename"] == "ConnectionRefusedError" and "without a network" in away["evalue"]
+
+
+def test_a_click_is_heard_after_the_text_that_was_typed_before_it(kernel):
+    """JupyterLab sends what widgets say to a subshell; ipykernel 7.4.0 lets a message there overtake another."""
+    _, text = run_in(
+        kernel,
+        "import ipywidgets\n"
+        "box, button, heard = ipywidgets.Text(), ipywidgets.Button(), []\n"
+        "button.on_click(lambda _: heard.append(box.value))\n"
+        "print(box.model_id, button.model_id)",
+    )
+    box, button = text.split()
+    kernel.control_channel.send(kernel.session.msg("create_subshell_request"))
+    subshell = kernel.get_control_msg(timeout=60)["content"]["subshell_id"]
+
+    def say(widget, **data):
+        message = kernel.session.msg("comm_msg", {"comm_id": widget, "data": data})
+        message["header"]["subshell_id"] = subshell
+        kernel.shell_channel.send(message)
+
+    typed = [str(number) for number in range(50)]
+    for text in typed:
+        say(box, method="update", state={"value": text}, buffer_paths=[])
+        say(button, method="custom", content={"event": "click"})
+    waiting = f"import time\nend = time.monotonic() + 30\nwhile len(heard) < {len(typed)} and time.monotonic() < end:\n"
+    _, text = run_in(kernel, f"{waiting}    time.sleep(0.01)\nprint(*heard)")
+    assert text.split() == typed
 
 
 def set_up(folder, **machine):
