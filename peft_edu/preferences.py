@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from peft_edu.anatomy import evaluating, quiet
 from peft_edu.checks import number, whole_number
@@ -41,9 +42,11 @@ def log_probability(model: nn.Module, batch: Batch) -> Tensor:
 
     Without dropout, which would let the policy and the reference differ where nothing has been learned.
     """
+    kind, seq2seq = type(unwrapped(model)).__name__, unwrapped(model).config.is_encoder_decoder
+    if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES.values() and not seq2seq:
+        raise ValueError(f"{kind} reads a whole text at once: log p(y|x) is of a model that writes from left to right")
     labels = batch["labels"]
     rows = {name: batch[name].flatten(0, -2) for name in ("input_ids", "attention_mask", "labels")}
-    seq2seq = unwrapped(model).config.is_encoder_decoder
     wanted = rows["labels"] if seq2seq else rows.pop("labels")[:, 1:]  # a decoder's logits are of the next token
     with evaluating(model):
         logits = model(**rows).logits
@@ -51,7 +54,7 @@ def log_probability(model: nn.Module, batch: Batch) -> Tensor:
         logits = logits[:, :-1]
     if logits.shape[:-1] != wanted.shape:
         told = f"logits {tuple(logits.shape)} for labels {tuple(wanted.shape)}"
-        raise ValueError(f"{type(model).__name__} gives {told}: log p(y|x) is of a language model, without a head")
+        raise ValueError(f"{kind} gives {told}: log p(y|x) is of a language model, without a head")
     surprise = F.cross_entropy(logits.transpose(1, 2), wanted, ignore_index=IGNORE, reduction="none")
     return -surprise.sum(-1).view(labels.shape[:-1])
 
@@ -74,6 +77,9 @@ def log_ratio(model: nn.Module, batch: Batch) -> Tensor:
 
 def bradley_terry(scores: Tensor) -> Tensor:
     """-log sigmoid(r+ - r-), the mean over pairs. scores (b, 2): of the chosen and of the rejected answer."""
+    if scores.dim() != 2 or scores.shape[1] != 2:
+        told = "of the chosen and of the rejected answer of each pair: a task of preferences gives such batches"
+        raise ValueError(f"scores have the shape {tuple(scores.shape)}, but must be (b, 2), {told}")
     return -F.logsigmoid(scores[:, 0] - scores[:, 1]).mean()
 
 
@@ -120,25 +126,34 @@ def sample(
     each: int = 1,
 ) -> tuple[list[str], Batch]:
     """What the model writes, drawn by its own probabilities (temperature 1): `each` answers to every prompt, and of
-    each answer `tokens` tokens at most. The texts, prompts included, and the batch (n, t) that they are as tensors.
+    each answer `tokens` tokens at most. The texts, prompts included, and the batch (n, t) that they are as tensors; an
+    encoder-decoder reads the prompts as input_ids, and labels are its answers alone.
 
     prompts are token ids: `[data.prompt(row, tokenizer) for row in data.rows("train")]`.
     """
     whole_number("tokens", tokens)
     whole_number("each", each)
+    if len(prompts) == 0 or any(len(ids) == 0 for ids in prompts):
+        raise ValueError(f"prompts is {prompts!r:.60}, but must be lists of token ids, none of them empty")
     end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    if pad is None:
+        raise ValueError("sample needs a tokenizer with pad_token, and this one has none")
     asked = [torch.tensor(ids) for ids in prompts for _ in range(each)]
     ids = pad_sequence(asked, True, pad, "left").to(model.device)
     mask = pad_sequence([torch.ones_like(each) for each in asked], True, 0, "left").to(model.device)
     with evaluating(model), quiet():  # who begins with the padding token is warned of a mask that is there
         plain = {"do_sample": True, "top_k": 0, "top_p": 1.0, "temperature": 1.0, "max_new_tokens": tokens}
         written = model.generate(input_ids=ids, attention_mask=mask, pad_token_id=pad, eos_token_id=end, **plain)
-    answers = [_until(end, row[ids.shape[1] :]) for row in written.cpu()]
+    seq2seq = model.config.is_encoder_decoder
+    begin = 1 if seq2seq else ids.shape[1]  # a decoder beside an encoder begins with a token of its own
+    answers = [_until(end, row[begin:]) for row in written.cpu()]
     whole = [torch.cat(pair) for pair in zip(asked, answers, strict=True)]
-    labels = [torch.cat([torch.full_like(ask, IGNORE), answer]) for ask, answer in zip(asked, answers, strict=True)]
+    silent = [torch.full_like(ask, IGNORE) for ask in asked]
+    read = asked if seq2seq else whole
+    labels = answers if seq2seq else [torch.cat(pair) for pair in zip(silent, answers, strict=True)]
     batch = {  # padded on the right: GPT-2 counts positions from the left, whatever the mask says
-        "input_ids": pad_sequence(whole, True, pad),
-        "attention_mask": pad_sequence([torch.ones_like(row) for row in whole], True, 0),
+        "input_ids": pad_sequence(read, True, pad),
+        "attention_mask": pad_sequence([torch.ones_like(row) for row in read], True, 0),
         "labels": pad_sequence(labels, True, IGNORE),
     }
     texts = [text.strip() for text in tokenizer.batch_decode(whole, skip_special_tokens=True)]
@@ -148,13 +163,25 @@ def sample(
 def paired(samples: Batch, scores: Sequence[float] | Tensor) -> Batch:
     """Pairs (b, 2, t) of samples (n, t): of each two neighbours the one with the higher score is chosen. Where both
     have the same score, nothing is preferred, and they are left out."""
-    scores, count = torch.as_tensor(scores, dtype=torch.double), len(samples["input_ids"])
-    if scores.shape != (count,) or count % 2:
-        raise ValueError(f"{count} samples and scores {tuple(scores.shape)}: each sample has one, and two make a pair")
+    count = len(samples["input_ids"])
+    if count % 2:
+        raise ValueError(f"{count} samples are given, but two make a pair")
+    scores = _one_each("scores is", scores, count)
     order = torch.arange(count).view(-1, 2)
     first, second = scores.view(-1, 2).unbind(1)
     chosen = torch.where((first > second)[:, None], order, order.flip(1))[first != second]
     return {name: each[chosen] for name, each in samples.items()}
+
+
+def _one_each(what: str, given: object, count: int) -> Tensor:
+    try:
+        numbers = torch.as_tensor(given, dtype=torch.double, device="cpu")
+    except (TypeError, ValueError):
+        numbers = torch.empty(0)
+    if numbers.shape != (count,) or not numbers.isfinite().all():
+        shape = f" of the shape {tuple(given.shape)}" if isinstance(given, Tensor) else ""
+        raise ValueError(f"{what} {given!r:.80}{shape}, but must be {count} finite numbers, one for each text")
+    return numbers
 
 
 def _until(end: int, answer: Tensor) -> Tensor:
@@ -201,9 +228,7 @@ class Samples:
         texts, batch = sample(self.model, self.tokenizer, [self.prompts[i] for i in chosen], self.tokens, self.size)
         with torch.no_grad():
             apart = log_ratio(self.model, batch)
-        earned = torch.as_tensor(self.reward(texts), dtype=apart.dtype, device=apart.device)
-        if earned.shape != apart.shape:
-            raise ValueError(f"the reward gave {tuple(earned.shape)} for {len(texts)} texts, not one number each")
+        earned = _one_each("what the reward gave is", self.reward(texts), len(texts)).to(apart)
         groups = (earned - self.beta * apart).view(self.groups, self.size)
         self.log.append({"reward": earned.mean().item(), "KL": apart.mean().item()})
         yield batch | {"advantages": (groups - groups.mean(1, keepdim=True)).flatten()}
@@ -213,4 +238,8 @@ def policy_gradient(model: nn.Module, batch: Batch) -> Tensor:
     """-A log policy(y|x), the mean over answers: its gradient is minus that of the expected reward (REINFORCE, Williams
     1992). PPO and GRPO take several steps on the same samples and clip how far the policy may move in them; here each
     sample is used once, where the clipped objective has this same gradient."""
+    if "advantages" not in batch:
+        raise ValueError(
+            f"a batch has {', '.join(batch)}, but policy_gradient needs advantages: Samples(...) gives them"
+        )
     return -(batch["advantages"] * log_probability(model, batch)).mean()

@@ -14,6 +14,7 @@ Votes are a tensor (n, m) of whole numbers: n texts, m rules, -1 where a rule ab
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import pandas as pd
 import torch
@@ -29,17 +30,19 @@ def vote(rules: Sequence[Callable[[str], int]], texts: Sequence[str], classes: i
     """What each rule says of each text (n, m): a class from 0 on, or ABSTAIN."""
     if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
         raise TypeError(f"texts is {texts!r:.60}, but must be a list of texts: [row['text'] for row in rows]")
+    if callable(rules) or not all(callable(rule) for rule in rules):
+        raise TypeError(f"rules is {rules!r:.60}, but must be a list of functions, as in [praises, blames]")
     votes = [[_said(rule, text, classes) for rule in rules] for text in texts]
     return torch.tensor(votes, dtype=torch.long).view(len(texts), len(rules))
 
 
 def _said(rule: Callable[[str], int], text: str, classes: int) -> int:
     said = rule(text)
-    if isinstance(said, bool) or not isinstance(said, int) or not ABSTAIN <= said < classes:
+    if isinstance(said, bool) or not isinstance(said, Integral) or not ABSTAIN <= said < classes:
         known = f"a class from 0 to {classes - 1}, or ABSTAIN ({ABSTAIN})"
         forgot = ": does a branch of it lack its return?" if said is None else ""
         raise ValueError(f"{_name(rule)} said {said!r} of {text[:60]!r}, but must say {known}{forgot}")
-    return said
+    return int(said)
 
 
 def _name(rule: Callable) -> str:
@@ -50,15 +53,27 @@ def report(votes: Tensor, labels: Sequence[int] | None = None, names: Sequence[s
     """For each rule the share of texts on which it votes (coverage), on which another votes too (overlaps), and on
     which another says something else (conflicts); of labelled texts also the share of its votes that are right."""
     _check(votes)
+    if names is not None and len(names) != votes.shape[1]:
+        raise ValueError(f"{len(names)} names for the votes of {votes.shape[1]} rules: each rule has one")
     voted = votes != ABSTAIN
     others = voted.sum(1, keepdim=True) - voted.long()  # (n, m): how many other rules vote
     against = (votes[:, :, None] != votes[:, None, :]) & voted[:, :, None] & voted[:, None, :]  # (n, m, m)
     shares = {"coverage": voted, "overlaps": voted & (others > 0), "conflicts": against.any(2)}
     table = pd.DataFrame({name: each.double().mean(0).tolist() for name, each in shares.items()}, index=names)
     if labels is not None:
-        right = (votes == torch.as_tensor(labels)[:, None]) & voted
+        right = (votes == _classes_of(labels, len(votes))[:, None]) & voted
         table["right"] = (right.sum(0) / voted.sum(0)).tolist()  # nan for a rule that never votes
     return table
+
+
+def _classes_of(labels: Sequence[int], count: int) -> Tensor:
+    try:
+        classes = torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError):  # names of classes, or None among them
+        classes = torch.empty(0)
+    if classes.shape != (count,) or classes.is_floating_point():
+        raise ValueError(f"labels is {labels!r:.60}, but must be {count} whole numbers, the class of each text")
+    return classes
 
 
 def covered(votes: Tensor) -> Tensor:
@@ -102,10 +117,14 @@ class LabelModel:
         whole_number("classes", self.classes, at_least=2)
         whole_number("steps", self.steps)
         number("smoothing", self.smoothing, "above 0", lambda texts: texts > 0)
-        given = [1 / self.classes] * self.classes if self.prior is None else list(self.prior)
-        if len(given) != self.classes or min(given) <= 0 or abs(sum(given) - 1) > 1e-6:
+        given = [1 / self.classes] * self.classes if self.prior is None else self.prior
+        try:
+            self.shares = torch.as_tensor(given, dtype=torch.double)
+        except (TypeError, ValueError):
+            self.shares = torch.empty(0)
+        fits = self.shares.shape == (self.classes,) and (self.shares > 0).all()
+        if not fits or abs(self.shares.sum() - 1) > 1e-6:
             raise ValueError(f"prior is {self.prior!r}, but must be {self.classes} shares above 0 that sum to 1")
-        self.shares = torch.tensor(given, dtype=torch.double)
 
     def fit(self, votes: Tensor) -> Tensor:
         """Learn whom to believe, and say what each text probably is: (n, k). Where nobody votes it is the prior."""
@@ -119,6 +138,9 @@ class LabelModel:
 
     def probabilities(self, votes: Tensor) -> Tensor:
         """What texts probably are (n, k), by the rules' rates: the prior times the rate of each vote, normalised."""
+        _check(votes, self.classes)
+        if (learned := len(getattr(self, "rates", ()))) != votes.shape[1]:
+            raise ValueError(f"votes are of {votes.shape[1]} rules, and fit(votes) has learned of {learned} rules")
         said = one_hot(votes, self.classes)
         return (self.shares.log() + torch.einsum("nmv,mkv->nk", said, self.rates.log())).softmax(-1)
 

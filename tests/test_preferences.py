@@ -106,6 +106,10 @@ class TestLogProbability:
         with pytest.raises(ValueError, match="log p.* is of a language model"):
             log_probability(tiny("gpt2", "classify"), pairs)
 
+    def test_a_model_that_sees_the_answer_is_refused(self, pairs):
+        with pytest.raises(ValueError, match="BertForMaskedLM reads a whole text at once: .* from left to right"):
+            log_probability(tiny("bert", "language"), pairs)
+
 
 class TestReference:
     @pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
@@ -180,6 +184,15 @@ class TestLosses:
     def test_two_numbers_for_a_text_are_no_reward(self, pairs):
         with pytest.raises(ValueError, match='gives .* for 6 texts, and a reward is one number .* head="score"'):
             reward(tiny("bert", "classify"), pairs)
+
+    def test_what_is_no_batch_of_pairs(self, gpt2, pairs):
+        LoRA(rank=2).attach(gpt2)
+        with pytest.raises(
+            ValueError, match=r"scores have the shape \(6,\), but must be \(b, 2\).*task of preferences"
+        ):
+            DPO()(gpt2, {name: each.flatten(0, 1) for name, each in pairs.items()})
+        with pytest.raises(ValueError, match="has input_ids, attention_mask, labels, but policy_gradient needs adv"):
+            policy_gradient(gpt2, pairs)
 
     def test_an_objective_that_gives_no_loss(self, gpt2, pairs):
         LoRA(rank=2).attach(gpt2)
@@ -263,10 +276,43 @@ class TestSamples:
         found = paired(batch, [1, 0, 0, 1, 2, 2, -1, 3])
         assert found["labels"][..., 0].tolist() == [[0, 1], [3, 2], [7, 6]]
 
-    @pytest.mark.parametrize("scores", [[1, 2, 3], [[1, 2], [3, 4]]])
+    def test_of_an_encoder_decoder_the_answers_alone_are_labels(self):
+        """Its samples are what it says: a probability by hand, token by token."""
+        model, tokenizer = backbone("tiny-t5", dtype=torch.float64)
+        seed(0)
+        texts, batch = sample(model, tokenizer, self.ids(tokenizer), tokens=6, each=2)
+        assert [text.startswith(self.PROMPTS[i // 2]) for i, text in enumerate(texts)] == [True] * 6
+        asked = [ids[mask == 1].tolist() for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)]
+        assert asked == [ids for ids in self.ids(tokenizer) for _ in range(2)]
+        for i, found in enumerate(log_probability(model, batch)):
+            answer, said = batch["labels"][i][batch["labels"][i] >= 0].tolist(), [model.config.decoder_start_token_id]
+            by_hand = 0
+            for token in answer:
+                ids = {"input_ids": torch.tensor([asked[i]]), "decoder_input_ids": torch.tensor([said])}
+                by_hand += model(**ids).logits[0, -1].log_softmax(-1)[token]
+                said.append(token)
+            assert torch.isclose(found, by_hand, rtol=0, atol=1e-9)
+            assert texts[i] == tokenizer.decode(asked[i] + answer, skip_special_tokens=True).strip()
+
+    @pytest.mark.parametrize("scores", [[1, 2, 3], [[1, 2], [3, 4]], [1, 2, math.nan, 3], ["a"] * 4, torch.ones(4, 1)])
     def test_scores_that_do_not_fit(self, scores):
-        with pytest.raises(ValueError, match="4 samples and scores .*each sample has one"):
+        with pytest.raises(ValueError, match="(?s)scores is .*, but must be 4 finite numbers, one for each text"):
             paired({"input_ids": torch.zeros(4, 1)}, scores)
+
+    def test_a_sample_without_another(self):
+        with pytest.raises(ValueError, match="3 samples are given, but two make a pair"):
+            paired({"input_ids": torch.zeros(3, 1)}, [1, 2, 3])
+
+    @pytest.mark.parametrize("prompts", [[], [[]], [[5], []]])
+    def test_nothing_to_go_on_from(self, writer, prompts):
+        with pytest.raises(ValueError, match="prompts is .*, but must be lists of token ids, none of them empty"):
+            sample(*writer, prompts)
+
+    def test_a_tokenizer_that_cannot_pad(self):
+        model, tokenizer = backbone("tiny-gpt2")
+        tokenizer.pad_token = None
+        with pytest.raises(ValueError, match="sample needs a tokenizer with pad_token, and this one has none"):
+            sample(model, tokenizer, [[5]])
 
 
 class TestPolicyGradient:
@@ -339,7 +385,8 @@ class TestPolicyGradient:
         with pytest.raises(ValueError, match=message):
             Samples(*policy, lambda texts: texts, **settings)
 
-    def test_a_reward_that_misses_a_text(self, policy):
-        samples = Samples(*policy, lambda texts: [1.0], groups=1, size=2, tokens=2)
-        with pytest.raises(ValueError, match=r"the reward gave \(1,\) for 2 texts, not one number each"):
+    @pytest.mark.parametrize("given", [[1.0], [1.0, math.nan], [1.0, None], None])
+    def test_a_reward_that_misses_a_text(self, policy, given):
+        samples = Samples(*policy, lambda texts: given, groups=1, size=2, tokens=2)
+        with pytest.raises(ValueError, match="what the reward gave is .*, but must be 2 finite numbers, one for each"):
             fit(policy[0], samples, steps=1, lr=1e-3, objective=policy_gradient)

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from families import tiny
@@ -52,11 +53,28 @@ def test_each_rule_reads_each_text():
         ),
         ([lambda text: 2], ["soup"], ValueError, "said 2"),
         ([lambda text: 0.5], ["soup"], ValueError, "said 0.5"),
+        (good, ["soup"], TypeError, "rules is <function good.*, but must be a list of functions"),
+        (["good"], ["soup"], TypeError, "must be a list of functions"),
     ],
 )
 def test_what_is_no_vote_is_refused(rules, texts, error, message):
     with pytest.raises(error, match=message):
         vote(rules, texts)
+
+
+def test_a_class_may_come_from_numpy():
+    assert vote([lambda text: np.int64(1)], ["soup"]).tolist() == [[1]]
+
+
+@pytest.mark.parametrize("labels", [[0, 1], [0], [[0]] * 5, ["bad"] * 5, [0.0] * 5, [None] * 5])
+def test_labels_that_are_not_those_of_the_texts(labels):
+    with pytest.raises(ValueError, match="labels is .*, but must be 5 whole numbers, the class of each text"):
+        report(VOTES, labels)
+
+
+def test_rules_without_their_names():
+    with pytest.raises(ValueError, match="2 names for the votes of 3 rules"):
+        report(VOTES, names=["a", "b"])
 
 
 def test_the_report_by_hand():
@@ -153,6 +171,8 @@ def test_a_rule_that_guesses_gets_no_weight_and_its_copies_are_believed():
         ({"prior": [0.5, 0.6]}, "prior is .* must be 2 shares above 0 that sum to 1"),
         ({"prior": [1.0, 0.0]}, "prior"),
         ({"prior": [1.0]}, "prior"),
+        ({"prior": [math.nan, 1.0]}, "prior"),
+        ({"prior": "half"}, "prior"),
     ],
 )
 def test_a_label_model_that_cannot_be_is_refused(asked, message):
@@ -173,6 +193,15 @@ def test_a_label_model_that_cannot_be_is_refused(asked, message):
 def test_votes_that_are_none_are_refused(votes, error, message):
     with pytest.raises(error, match=message):
         LabelModel().fit(votes)
+
+
+def test_who_has_learned_of_other_rules_believes_nobody():
+    model = LabelModel()
+    with pytest.raises(ValueError, match=r"votes are of 3 rules, and fit\(votes\) has learned of 0 rules"):
+        model.probabilities(VOTES)
+    model.fit(VOTES)
+    with pytest.raises(ValueError, match="votes are of 2 rules, .* has learned of 3 rules"):
+        model.probabilities(VOTES[:, :2])
 
 
 @pytest.fixture
