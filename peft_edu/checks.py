@@ -30,6 +30,11 @@ def choice(name: str, value: object, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name} is {value!r}, but must be one of {', '.join(map(repr, choices))}")
 
 
+def list_of_texts(name: str, value: object) -> None:
+    if isinstance(value, str) or not all(isinstance(text, str) for text in value):
+        raise TypeError(f"{name} is {value!r:.60}, but must be a list of texts: [row['text'] for row in rows]")
+
+
 def indices(name: str, value: object, count: float = math.inf, owner: str = "") -> tuple[int, ...] | None:
     """Which of the `count` things that the owner has, each named once; None for all."""
     if value is None:

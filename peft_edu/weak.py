@@ -21,15 +21,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from peft_edu.checks import number, whole_number
+from peft_edu.checks import list_of_texts, number, whole_number
 
 ABSTAIN = -1
 
 
 def vote(rules: Sequence[Callable[[str], int]], texts: Sequence[str], classes: int = 2) -> Tensor:
     """What each rule says of each text (n, m): a class from 0 on, or ABSTAIN."""
-    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
-        raise TypeError(f"texts is {texts!r:.60}, but must be a list of texts: [row['text'] for row in rows]")
+    list_of_texts("texts", texts)
     if callable(rules) or not all(callable(rule) for rule in rules):
         raise TypeError(f"rules is {rules!r:.60}, but must be a list of functions, as in [praises, blames]")
     votes = [[_said(rule, text, classes) for rule in rules] for text in texts]

@@ -1,8 +1,11 @@
 """Tasks of preferences and of texts without labels: read from files, encoded, measured; and the judge of `happy`."""
 
 import json
+import math
 from dataclasses import replace
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from lab_models import marked_tokenizer, random_model
@@ -224,11 +227,24 @@ class TestOtherLabels:
             (["a"], [[1.5, -0.5]], "is none"),
             (["a"], [[1.0]], "is none"),
             (["a"], [True], "the label True is none"),
+            (["a"], [["0.5", "0.5"]], "is none"),
+            (["a"], [[math.nan, 1.0]], "is none"),
+            (["a", "b"], [1, [0.5, 0.5]], "some labels are classes and others probabilities"),
         ],
     )
     def test_labels_that_are_none(self, texts, labels, message):
         with pytest.raises(ValueError, match=message):
             task("reviews").with_train(texts, labels)
+
+    @pytest.mark.parametrize("texts", ["a", [None], [{"text": "a"}]])
+    def test_texts_that_are_none(self, texts):
+        with pytest.raises(TypeError, match="texts is .*, but must be a list of texts"):
+            task("reviews").with_train(texts, [1])
+
+    @pytest.mark.parametrize("labels", [np.array([1, 0]), pd.Series([1, 0]), [np.int64(1), torch.tensor(0)]])
+    def test_labels_come_from_wherever_they_were_computed(self, labels):
+        rows = task("reviews").with_train(["a b", "c"], labels).rows("train")
+        assert [row["label"] for row in rows] == [1, 0] and {type(row["label"]) for row in rows} == {int}
 
     def test_a_split_of_probabilities_is_no_measure(self):
         data, (model, tokenizer) = task("reviews").with_train(["a"], [[0.5, 0.5]]), backbone("tiny-bert")

@@ -17,7 +17,7 @@ from textwrap import fill, shorten
 import torch
 
 from peft_edu.anatomy import evaluating
-from peft_edu.checks import whole_number
+from peft_edu.checks import list_of_texts, whole_number
 from peft_edu.lab.paths import bundled, data_path
 from peft_edu.lab.tasks.answer import choose, write
 from peft_edu.lab.tasks.chat import conversation
@@ -172,7 +172,8 @@ class Task(Format):
         [{'text': 'The soup was good.', 'label': [0.2, 0.8]}]
         """
         self._needs("classify", "rules vote for classes")
-        given = labels.tolist() if isinstance(labels, torch.Tensor) else list(labels)
+        list_of_texts("texts", texts)
+        given = [each.tolist() if hasattr(each, "tolist") else each for each in labels]  # torch's, NumPy's, pandas'
         if not len(texts) == len(given) > 0:
             raise ValueError(
                 f"{len(texts)} texts and {len(given)} labels: each text has its own, and there must be some"
@@ -180,12 +181,15 @@ class Task(Format):
         if wrong := [label for label in given if not self._is_label(label)]:
             known = f"a class from 0 to {len(self.labels) - 1}, or {len(self.labels)} probabilities that sum to 1"
             raise ValueError(f"the label {wrong[0]!r:.60} is none of {self.name}: it must be {known}")
+        if len({isinstance(label, int) for label in given}) > 1:
+            raise ValueError("some labels are classes and others probabilities, but a batch learns from one kind alone")
         rows = [{"text": text, "label": label} for text, label in zip(texts, given, strict=True)]
         return replace(self, splits=self.splits | {"train": rows})
 
     def _is_label(self, label) -> bool:
         if isinstance(label, (list, tuple)):
-            return len(label) == len(self.labels) and min(label) >= 0 and abs(sum(label) - 1) < 1e-6
+            shares = len(label) == len(self.labels) and all(isinstance(each, (int, float)) for each in label)
+            return shares and min(label) >= 0 and abs(sum(label) - 1) < 1e-6
         return isinstance(label, int) and not isinstance(label, bool) and 0 <= label < len(self.labels)
 
     def _rewritten(self, kind: str, rewrite: Callable[[dict], dict]) -> "Task":
