@@ -21,7 +21,6 @@ def small(monkeypatch):
     few = replace(data, splits={split: rows[:8] for split, rows in data.splits.items()})
     monkeypatch.setattr(brief, "task", lambda name: few)
     monkeypatch.setattr(brief, "TOKENS", 4)
-    monkeypatch.setattr(brief, "STEPS", 4)
     return few, tokenizer
 
 
@@ -43,7 +42,7 @@ def test_before_training_a_model_is_its_own_reference(small):
 
 @pytest.mark.parametrize("run", brief.RUNS)
 def test_each_run_learns_what_it_is_to_learn(small, run):
-    model, tokenizer = brief.tuned(run, 1e-2, 0)
+    model, tokenizer = brief.tuned(run, lr=1e-2, steps=4, number=0)
     found = brief.measured(model, tokenizer)
     if run == brief.CHOSEN:
         assert found["chosen"] > 0
@@ -61,14 +60,15 @@ def test_who_is_measured_leaves_the_random_numbers_as_they_were(small):
     assert torch.equal(torch.rand(1), wanted)
 
 
-def test_the_learning_rate_is_that_of_the_best_validation():
+def test_the_setting_is_that_of_the_best_validation():
     lines = [
-        {"split": "validation", "run": "DPO beta=0.1", "lr": lr, "both": both} for lr, both in ((1, 0.2), (2, 0.4))
+        {"split": "validation", "run": "DPO beta=0.1", "lr": lr, "steps": steps, "both": both}
+        for lr, steps, both in ((1, 30, 0.2), (2, 30, 0.4), (2, 60, 0.3))
     ]
-    lines += [{"split": "test", "run": "DPO beta=0.1", "lr": 3, "both": 0.9}]
-    assert brief.best_lr(lines, "DPO beta=0.1") == brief.best_lr(lines, "DPO beta=0.3") == 2
+    lines += [{"split": "test", "run": "DPO beta=0.1", "lr": 3, "steps": 30, "both": 0.9}]
+    assert brief.best(lines, "DPO beta=0.1") == brief.best(lines, "DPO beta=0.3") == (2, 30)
     with pytest.raises(ValueError):
-        brief.best_lr(lines, brief.CHOSEN)
+        brief.best(lines, brief.CHOSEN)
 
 
 def test_open_requests_are_no_questions_that_are_trained_or_measured_elsewhere():
@@ -84,6 +84,6 @@ def test_all_runs_are_stored_and_before_is_the_reference():
         runs = brief_runs(name)
         assert sorted(runs.index) == list(brief.SEEDS), name
         assert (runs.KL > 0).all() and (runs.both <= runs[["short", "right"]].min(axis=1)).all()
-        assert len(set(runs.lr)) == 1, "all seeds of a run take the learning rate that validation chose"
+        assert len(runs[["lr", "steps"]].drop_duplicates()) == 1, "all seeds take what validation chose"
     with pytest.raises(ValueError, match="no run 'DPO beta=7'; there are before, chosen answers, "):
         brief_runs("DPO beta=7")

@@ -1,6 +1,6 @@
 """A preference for brief answers, on a real language model: what is learned, beside it, and what is lost.
 
-    python -m peft_edu.lab.study.brief      trains, and writes data/results/brief.csv (an hour of a core)
+    python -m peft_edu.lab.study.brief      trains, and writes data/results/brief.csv (two hours of a core)
 
 SmolLM2-135M-Instruct with LoRA 8 at query and value learns from pairs of `brief`: the answer alone rather than the same
 answer at length. DPO with two betas, and supervised fine-tuning on the chosen answers.
@@ -29,7 +29,7 @@ from peft_edu.lab.tasks.task import task
 from peft_edu.preferences import DPO, log_ratio, sample
 
 MODEL = "smollm2-135m-instruct"
-SEEDS, STEPS, SIZE = (0, 1, 2), 30, 2
+SEEDS, SIZE = (0, 1, 2, 3, 4), 2
 TOKENS = 40  # of an answer, at most
 OPEN = [  # which nobody wants to have answered in a word
     "Tell me about the sea.",
@@ -48,19 +48,22 @@ OPEN = [  # which nobody wants to have answered in a word
 # ----------------------------------------------------------------------------------------------------- what is learned
 CHOSEN = "chosen answers"  # supervised fine-tuning on them
 RUNS: dict[str, float | None] = {CHOSEN: None, "DPO beta=0.1": 0.1, "DPO beta=0.3": 0.3}
-LEARNING_RATES = {CHOSEN: (3e-4, 1e-3, 2e-3), "DPO beta=0.1": (1e-4, 3e-4, 1e-3)}  # beta=0.3 takes that of 0.1
+TRIED = {  # learning rates, and the steps with each
+    CHOSEN: ((3e-4, 30), (1e-3, 30), (2e-3, 30)),
+    "DPO beta=0.1": ((1e-4, 30), (3e-4, 30), (1e-3, 30), (5e-4, 60), (2e-4, 90), (3e-4, 90)),  # beta=0.3 takes its best
+}
 
 
-def tuned(run: str, lr: float, number: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def tuned(run: str, lr: float, steps: int, number: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """SmolLM2 after one of RUNS. The seed draws the LoRA and the order of the pairs."""
     model, tokenizer = backbone(MODEL)
     seed(number)
     LoRA(8, 16).attach(model)
-    pairs, beta = task("brief").batches(tokenizer, "train", size=SIZE, steps=STEPS, seed=number), RUNS[run]
+    pairs, beta = task("brief").batches(tokenizer, "train", size=SIZE, steps=steps, seed=number), RUNS[run]
     if beta is None:
-        fit(model, [{name: each[:, 0] for name, each in batch.items()} for batch in pairs], STEPS, lr=lr)
+        fit(model, [{name: each[:, 0] for name, each in batch.items()} for batch in pairs], steps, lr=lr)
     else:
-        fit(model, pairs, STEPS, lr=lr, objective=DPO(beta))
+        fit(model, pairs, steps, lr=lr, objective=DPO(beta))
     return model, tokenizer
 
 
@@ -124,8 +127,8 @@ def before() -> dict[str, object]:
     return measured(model, tokenizer)
 
 
-def one(run: str, lr: float, number: int, split: str) -> dict[str, object]:
-    model, tokenizer = tuned(run, lr, number)
+def one(run: str, lr: float, steps: int, number: int, split: str) -> dict[str, object]:
+    model, tokenizer = tuned(run, lr, steps, number)
     if split == "test":
         return measured(model, tokenizer)
     return answers(model, tokenizer, task("brief").rows(split))[1]
@@ -146,11 +149,12 @@ def brief_runs(run: str) -> pd.DataFrame:
     return lines_of(run, table[table.split == "test"].drop(columns="split"), SHARES)
 
 
-def best_lr(lines: list[dict], run: str) -> float:
-    """The learning rate after which most answers to validation questions are short and right."""
-    as_run = run if run in LEARNING_RATES else "DPO beta=0.1"
+def best(lines: list[dict], run: str) -> tuple[float, int]:
+    """The learning rate and the steps after which most answers to validation questions are short and right."""
+    as_run = run if run in TRIED else "DPO beta=0.1"
     tried = [line for line in lines if (line["split"], line["run"]) == ("validation", as_run)]
-    return max(tried, key=lambda line: line["both"])["lr"]
+    first = max(tried, key=lambda line: line["both"])
+    return first["lr"], first["steps"]
 
 
 def main() -> None:
@@ -163,15 +167,16 @@ def main() -> None:
         table = pd.DataFrame(lines).round(4)
         keep(path, table, "peft_edu.lab.study.brief", quoting=QUOTE_NONNUMERIC)  # a text may hold a #
 
-    have = {(line["split"], line["run"], line["seed"], line["lr"]) for line in lines}
-    trials = [("validation", run, 0, lr) for run, rates in LEARNING_RATES.items() for lr in rates]
-    for split, run, number, lr in tqdm([each for each in trials if each not in have], unit="run"):
-        note({"split": split, "run": run, "seed": number, "lr": lr} | one(run, lr, number, split))
+    def run_each(runs: list[tuple]) -> None:
+        have = {tuple(line[name] for name in ("split", "run", "seed", "lr", "steps")) for line in lines}
+        for split, run, number, lr, steps in tqdm([each for each in runs if each not in have], unit="run"):
+            setting = {"split": split, "run": run, "seed": number, "lr": lr, "steps": steps}
+            note(setting | one(run, lr, steps, number, split))
+
+    run_each([("validation", run, 0, *setting) for run, settings in TRIED.items() for setting in settings])
     if not any(line["run"] == "before" for line in lines):
-        note({"split": "test", "run": "before", "seed": 0} | before())
-    trained = [("test", run, number, best_lr(lines, run)) for number in SEEDS for run in RUNS]
-    for split, run, number, lr in tqdm([each for each in trained if each not in have], unit="run"):
-        note({"split": split, "run": run, "seed": number, "lr": lr} | one(run, lr, number, split))
+        note({"split": "test", "run": "before", "seed": 0, "steps": 0} | before())
+    run_each([("test", run, number, *best(lines, run)) for number in SEEDS for run in RUNS])
 
 
 if __name__ == "__main__":
