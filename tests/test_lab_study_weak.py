@@ -184,13 +184,19 @@ def card():
 def test_the_card_measures_what_is_ticked(card):
     assert str(card).startswith("0 negations: a vote on ")
     assert "Read where the label model is wrong:<br>" in card.result.value
+    assert "<i>(in truth: " in card.result.value and "only the wrong rule" not in card.result.value
     for name in NEGATIONS:
         card.controls[name].value = True
+        assert name != NEGATIONS[0] or str(card).startswith("1 negation: a vote on ")
     assert "6 negations: " in str(card) and "majority 100.0%, label model 100.0%" in str(card)
     assert "It is wrong nowhere that it votes" in card.result.value
     card.controls["wrong rule"].value = "topic, twice"
     known, found = card._numbers(card.state())
     assert known == (NEGATIONS, "topic, twice") and list(found.right)[-2:] == ["topic 1", "topic 2"]
+    alone = covered(vote([topic], texts_of("validation"))) & ~covered(
+        vote(review_rules(NEGATIONS), texts_of("validation"))
+    )
+    assert f"On {alone.sum()} of the labelled sentences only the wrong rule votes." in card.result.value
     votes = vote([*review_rules(NEGATIONS), topic, topic], texts_of("pool")[:400])
     assert found.labels == covered(votes).sum() and found.right["praise"] == 100
     assert found.estimate["topic 1"] > 90 and found.combined["majority"] > found.combined["label model"]

@@ -23,6 +23,7 @@ class Heard:
     right: Mapping[str, float | None]  # of each rule, measured on labelled texts
     estimate: Mapping[str, float]  # of each rule, by the label model
     combined: Mapping[str, float]  # right labels by majority, and by the label model
+    alone: int  # labelled texts on which nobody but a wrong rule votes
     wrong: Sequence[tuple[str, str]]  # some texts on which the label model is wrong, and what they are
 
 

@@ -66,6 +66,7 @@ class RulesCard(Card):
         missed = heard & (score(believed, self.labels) < 1)
         told = ["blame" if label == 0 else "praise" for label in self.labels]
         right = report(measured, self.labels, names)["right"]
+        alone = covered(measured) & ~covered(measured[:, : len(self.rules(known))])
         found = Heard(
             labels=int(covered(votes).sum()),
             texts=len(self.texts),
@@ -73,15 +74,18 @@ class RulesCard(Card):
             right={name: None if each != each else 100 * each for name, each in right.items()},
             estimate=dict(zip(names, (100 * model.accuracy).tolist(), strict=True)),
             combined=share,
+            alone=int(alone.sum()),
             wrong=[(self.labelled[i], told[i]) for i in missed.nonzero()[:, 0].tolist()[:2]],
         )
         return state, found
 
     def words(self, numbers: tuple[State, Heard]) -> str:
         _, found = numbers
-        missed = "<br>".join(f"{html.escape(text)} <i>({html.escape(meant)})</i>" for text, meant in found.wrong)
+        missed = "<br>".join(
+            f"{html.escape(text)} <i>(in truth: {html.escape(meant)})</i>" for text, meant in found.wrong
+        )
         read = f"Read where the label model is wrong:<br>{missed}" if missed else "It is wrong nowhere that it votes."
-        return f"<b>{html.escape(self._says(numbers))}</b> {read}"
+        return f"<b>{html.escape(self._says(numbers))}</b> {_alone(found.alone)}{read}"
 
     def alt(self, numbers: tuple[State, Heard]) -> str:
         return self._says(numbers)
@@ -97,9 +101,18 @@ class RulesCard(Card):
         among = "" if wrong == NONE else f" and a wrong rule ({wrong})"
         right = ", ".join(f"{name} {share:.1f}%" for name, share in found.combined.items())
         return (
-            f"{len(known)} negations{among}: a vote on {found.labels:,} of {found.texts:,} sentences, rules in "
+            f"{_negations(len(known))}{among}: a vote on {found.labels:,} of {found.texts:,} sentences, rules in "
             f"conflict on {found.conflicts:.1f}%. Right where they vote: {right}."
         )
+
+
+def _negations(known: int) -> str:
+    return f"{known} negation{'' if known == 1 else 's'}"
+
+
+def _alone(texts: int) -> str:
+    """What the bars cannot tell: on these nobody can find out that the rule is wrong."""
+    return f"On {texts} of the labelled sentences only the wrong rule votes.<br>" if texts else ""
 
 
 def _names(rules: Sequence[Rule]) -> list[str]:
