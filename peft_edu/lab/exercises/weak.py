@@ -1,6 +1,7 @@
 """Lesson 11: rules that read a sentence, and what is made of their votes."""
 
 import re
+from numbers import Integral
 
 import torch
 
@@ -87,7 +88,8 @@ def judged(clause, negations):
     ),
 )
 def _judged(f) -> None:
-    """judged(clause, negations) -> 1 (praise), 0 (blame) or ABSTAIN, the other way round behind one of the negations"""
+    """judged(clause, negations) -> 1 (praise), 0 (blame) or ABSTAIN, the other way round behind one of the negations;
+    ABSTAIN where no word is known, or words of both kinds"""
     told = ["failed to be", "far from"]
     for clause, negations, right, why in (
         ("the soup was good", told, 1, "a word of PRAISE and no negation"),
@@ -95,18 +97,35 @@ def _judged(f) -> None:
         ("the tea was green", told, ABSTAIN, "it holds no word of either list, so the rule must not guess"),
         ("", told, ABSTAIN, "there is nothing to judge"),
         ("the soup was goodish", told, ABSTAIN, "'good' is only a part of a word there: compare whole words"),
-        ("the good soup was cold", told, ABSTAIN, "it praises and blames"),
         ("the soup failed to be good", told, 0, "a negation turns praise into blame"),
         ("the tea was far from cold", told, 1, "a negation turns blame into praise"),
-        ("the soup failed to be good", [], 1, "this negation is not among those it was given"),
+        ("the soup failed to be good", (), 1, "this negation is not among those it was given"),
+        ("the soup refused to be good", told[:1], 1, "'failed to be' is one phrase, and 'to be' alone is none"),
+        ("the tea was far too cold", told, 0, "'far from' is one phrase, and 'far' alone is none"),
+        (
+            "the tea came from far away and was cold",
+            told,
+            0,
+            "'from far' is not 'far from': find the phrase as it stands",
+        ),
         ("the soup failed to be green", told, ABSTAIN, "a negation alone says nothing"),
+        ("the good soup was cold", told, ABSTAIN, "it praises and blames"),
+        ("the good soup was far from cold", told, ABSTAIN, "it holds words of both kinds"),
     ):
         found = f(clause, negations)
-        if found is None:
-            raise Misconception(f"for {clause!r} {NOTHING}")
-        if found != right or isinstance(found, bool):
+        _expect_vote(found, clause)
+        if found != right:
             said = "ABSTAIN (-1)" if right == ABSTAIN else right
-            raise Misconception(f"{clause!r} with the negations {negations} gives {found!r}, not {said}: {why}")
+            raise Misconception(f"{clause!r} with the negations {list(negations)} gives {found!r}, not {said}: {why}")
+
+
+def _expect_vote(found, text: str) -> None:
+    if found is None:
+        raise Misconception(f"for {text!r} {NOTHING}")
+    if isinstance(found, bool) or not isinstance(found, Integral):
+        raise Misconception(f"{text!r} gives {found!r}, a {type(found).__name__}: a vote is a whole number, 1, 0 or -1")
+    if found == 2:
+        raise Misconception(f"of {text!r} it says 2: 1 - ABSTAIN is 2, and no class. Where nothing is said, abstain")
 
 
 def opposite(text, negations):
@@ -132,13 +151,8 @@ def _opposite(f) -> None:
         ("The tea was green, yet the soup was good.", ABSTAIN),
     ):
         found = f(text, ["failed to be"])
-        if found is None:
-            raise Misconception(f"for {text!r} {NOTHING}")
-        if found == 2:
-            raise Misconception(
-                f"of {text!r} it says 2: 1 - ABSTAIN is 2, and no class. Where nothing is said, abstain"
-            )
-        if found == right and not isinstance(found, bool):
+        _expect_vote(found, text)
+        if found == right:
             continue
         if right != ABSTAIN and found == 1 - right:
             raise Misconception(
@@ -155,6 +169,7 @@ def majority(votes, classes=2):
 
 
 VOTES = torch.tensor([[0, 0, -1], [1, -1, -1], [0, 1, 1], [-1, -1, -1], [1, 0, -1], [1, 1, 1]])
+THREE = torch.tensor([[2, 2, 0], [1, -1, 2], [-1, -1, -1]])  # votes for three classes
 
 
 @exercise(
@@ -167,8 +182,8 @@ VOTES = torch.tensor([[0, 0, -1], [1, -1, -1], [0, 1, 1], [-1, -1, -1], [1, 0, -
     ),
 )
 def _majority(f) -> None:
-    """majority(votes) -> (n, 2): each class's share of the votes of a text, all alike where nobody votes; votes (n, m),
-    ABSTAIN is -1"""
+    """majority(votes, classes=2) -> (n, classes): each class's share of the votes of a text, all alike where nobody
+    votes; votes (n, m), ABSTAIN is -1"""
     right = majority(VOTES)
     counts = torch.stack([(each == VOTES).sum(1) for each in (0, 1)], 1).double()
     counted_in = torch.stack([(VOTES != 1).sum(1), (VOTES == 1).sum(1)], 1) / 3
@@ -187,6 +202,9 @@ def _majority(f) -> None:
     if isinstance(found, torch.Tensor) and found.isnan().any():
         raise Misconception("where nobody votes it says nan, 0 / 0: both classes are alike there")
     same(found, right, wrong)
+    found, right = f(THREE, 3), majority(THREE, 3)
+    if found.shape != right.shape or not torch.allclose(found.double(), right):
+        raise Misconception("of two classes it is right, of three it is not: write `classes` where 2 stands for them")
 
 
 def rates(votes, believed):
@@ -213,9 +231,13 @@ def _rates(f) -> None:
     counts = torch.einsum("nk,nmv->mkv", believed, said)
     each_class, voted = believed.sum(0)[:, None], counts.sum(2, keepdim=True)
     right = (counts + 1) / (each_class + 2)
-    hard = torch.einsum("nk,nmv->mkv", (believed > 0.5).double(), said)
+    certain = (believed > 0.5).double()
+    hard, each_certain = torch.einsum("nk,nmv->mkv", certain, said), certain.sum(0)[:, None]
     wrong = {
         "1 above and 2 below are missing: no rate may be 0, or one vote would settle everything": counts / each_class,
+        "2 below is missing: who says this and that of a class is given one text for each answer": (counts + 1)
+        / each_class,
+        "1 above is missing: no rate may be 0, or one vote would settle everything": counts / (each_class + 2),
         "it divides by all texts: a rate is a share of the texts of one class": (counts + 1) / (len(VOTES) + 2),
         "it divides by the votes of the rule in that class: a rule that votes for one class alone would then say the "
         "same of all": (counts + 1) / (voted + 2),
@@ -225,8 +247,12 @@ def _rates(f) -> None:
         / (believed.sum(0) + 2),
         "k and v are exchanged: the class that is believed comes first, what the rule says last": right.transpose(1, 2),
         "these are counts: divide by the number of texts of each class": counts,
-        "a text counts as far as it is believed, not as one class alone": (hard + 1)
-        / ((believed > 0.5).double().sum(0)[:, None] + 2),
+        "a text counts as far as it is believed, not as one class alone": (hard + 1) / (each_certain + 2),
+        "a text counts as far as it is believed, above as well as below": (hard + 1) / (each_class + 2),
+        "a text counts as far as it is believed, not as one class alone; and 1 above and 2 below are missing": hard
+        / each_certain,
+        "it divides by the votes of the rule in that class, not by the texts of the class; and 1 above and 2 below are "
+        "missing": counts / voted,
         "abstaining counts as a vote for the last class: it must count nothing": (
             torch.einsum("nk,nmv->mkv", believed, torch.stack([VOTES == 0, VOTES != 0], 2).double()) + 1
         )
@@ -272,6 +298,9 @@ def _beliefs(f) -> None:
             "nmv,mvk->nk", said, RATES.log()
         ).softmax(1),
         "abstaining is counted as an answer: it says nothing here": (scores + silent).softmax(1),
+        "abstaining counts as a vote for the last class: as an index, -1 takes the last": torch.einsum(
+            "nmv,mkv->nk", torch.stack([VOTES == 0, VOTES != 0], 2).double(), RATES.log()
+        ).softmax(1),
     }
     found = untouched(f, (VOTES, RATES))
     if isinstance(found, torch.Tensor) and found.isnan().any():
@@ -292,7 +321,8 @@ def soft_loss(logits, labels):
     ),
 )
 def _soft(f) -> None:
-    """soft_loss(logits, labels) -> the mean over rows of -sum_k labels_k log softmax(logits)_k; both (b, k)"""
+    """soft_loss(logits, labels) -> a tensor, the mean over rows of -sum_k labels_k log softmax(logits)_k; both are
+    (b, k)"""
     logits, labels = tensors((5, 3), (5, 3))
     labels = labels.softmax(1)
     each = -(labels * logits.log_softmax(1)).sum(1)
@@ -304,5 +334,16 @@ def _soft(f) -> None:
         "this takes the likeliest class of each label: what it says of the others is lost": hard,
         "logits are no log-probabilities yet: log_softmax": -(labels * logits).sum(1).mean(),
         "labels and logits are exchanged": -(logits.softmax(1) * labels.log()).sum(1).mean(),
+        "softmax goes over the rows of the batch: over the classes it is log_softmax(1)": -(
+            labels * logits.log_softmax(0)
+        )
+        .sum(1)
+        .mean(),
+        "the logarithm is missing: log_softmax": -(labels * logits.softmax(1)).sum(1).mean(),
     }
-    same(untouched(f, (logits, labels)), each.mean(), wrong)
+    found = untouched(f, (logits, labels))
+    if isinstance(found, torch.Tensor) and found.isnan().any():
+        raise Misconception("it says nan: a logit may be below 0, where there is no log. log_softmax takes logits")
+    same(found, each.mean(), wrong)
+    if not f(logits.requires_grad_(), labels).requires_grad:
+        raise Misconception("no gradient comes through, so nothing learns by it: no item(), no detach(), no new tensor")

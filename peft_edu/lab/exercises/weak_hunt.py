@@ -22,9 +22,9 @@ def hunted(votes, steps=100):
     reference=hunted,
     beside=(majority, rates, beliefs),
     hints=(
-        "Ask it about a text on which no rule votes: put a row of ABSTAIN below the others. What must it say?",
-        "Give it votes on many texts of one class and few of the other, by rules that are always right. Which rates?",
-        "Run it with steps=1 and with steps=100. Does anything change?",
+        "A text on which no rule votes: print `said` of a row of ABSTAIN. What must stand there?",
+        "A rate is a share of the texts of one class. Of which texts is it one here?",
+        "steps=1 and steps=100 end alike. Which line of the loop reads what the line at its end writes?",
         "One fault lies in what counts as a vote, one in a denominator, one in what a round takes over.",
     ),
 )
@@ -37,7 +37,7 @@ def _hunt(f) -> None:
         raise Misconception(f"1 fault is still in. {found[0]}" if len(found) == 1 else more)
     votes = drawn((0.9, 0.7, 0.6, 0.8), coverage=0.7)
     for one, other, name in zip(f(votes), hunted(votes), ("believed", "rates"), strict=True):
-        if one.shape != other.shape or not torch.allclose(one.double(), other, atol=1e-6):
+        if one.shape != other.shape or not torch.allclose(one.double(), other, atol=1e-5):
             raise Misconception(f"{name} is not what the label model of section 3 makes of the same votes")
 
 

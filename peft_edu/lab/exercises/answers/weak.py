@@ -8,18 +8,20 @@ HINTS["The rules are right on 78 of 100 sentences. On how many is a model that l
     "too high": "A few sentences stay difficult.",
 }
 HINTS["A wrong rule votes twice, under two names. Which one is hurt more?"] = {
-    "the majority": "Two votes count twice there, and no more. Which of them draws conclusions from agreement?",
-    "both alike": "Two votes count twice for both. But which of them draws conclusions from agreement?",
+    "the majority": "In a majority two votes count twice, and no more. Who draws conclusions from agreement?",
+    "both alike": "Two votes count twice for both. But who draws conclusions from agreement?",
 }
 HINTS["How right is a model that learned from n true labels?"] = {
-    "too high": "With 25 labels it hardly knows what it is asked; the new negations need examples.",
+    "too high": "With 25 labels it hardly knows what it is asked; negations that it has never met need examples.",
     "too low": "The model was pretrained: a few dozen labels go far.",
 }
 HINTS["Of 878 labels 97% are right. On how many of 100 test sentences is their student right?"] = {
     "too high": "It depends on which sentences have a label. Read some of them.",
     "too low": "It has learned something: the kind of sentence that its teacher is sure of.",
 }
-HINTS["A quarter of the labels is wrong at random. After 600 steps, which one says again what it was told?"] = {
+HINTS[
+    "A quarter of the labels is wrong at random. After 600 steps, which one repeats the wrong labels it was given?"
+] = {
     "full fine-tuning alone": "16,384 parameters beside the head are many for 279 wrong labels.",
     "LoRA alone": "Full fine-tuning has hundreds of parameters for each sentence.",
     "neither": "600 steps go over these sentences 17 times.",
@@ -49,11 +51,11 @@ model_answer(
 )
 model_answer(
     "Why do labels that are nearly all right teach so little here?",
-    """Because of which sentences they are. tiny-gpt2 has never met the new negations. It is sure where there is
-    none, and right there. Of the sentences that it labels, one in ten has such a negation in its main clause; of
-    all sentences it is half. So the student hardly sees what "failed to be" does, and what it sees of it is often
-    wrong. On sentences like those that it learned from it is nearly always right, on the others it guesses. The
-    share of right labels says nothing of what is missing among them.""",
+    """Because of which sentences they are. tiny-gpt2 has never met these negations: no text of its pretraining has
+    them. It is sure where there is none, and right there. Of the sentences that it labels, one in ten has such a
+    negation in its main clause; of all sentences it is half. So the student hardly sees what "failed to be" does,
+    and what it sees of it is often wrong. On sentences like those that it learned from it is nearly always right,
+    on the others it guesses. The share of right labels says nothing of what is missing among them.""",
     "the teacher chose the sentences: selection bias",
     "what the teacher cannot do is missing from what the student sees",
     "the share of right labels cannot show that: look at which rows have a label",
