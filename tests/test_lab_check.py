@@ -278,7 +278,7 @@ def test_the_lesson_goes_on_with_the_learner_s_own_once_it_is_right(monkeypatch,
     assert check("lora.merge", lora_merge) is reference
     assert "Not yet: alpha / r is left out" in (told := capsys.readouterr().out)
     assert told.endswith(
-        "\nUntil then the lesson goes on with the package's own code.\n"
+        "\nUntil then the lesson goes on with the package's own code, and so do the numbers below.\n"
         'Stuck? In a new cell: from peft_edu.lab import hint; hint("lora.merge")\n'
     )
     assert max(map(len, told.splitlines())) <= 100
@@ -303,7 +303,7 @@ def test_what_is_not_written_yet_is_no_mistake(monkeypatch, tmp_path, capsys):
     assert check("lora.forward", reference) is reference  # its cell ran twice: the name holds the package's by now
     first, then, _, second, *_ = capsys.readouterr().out.splitlines()
     assert first == "Not written yet: empty is still empty. Put your lines where the ... stands."
-    assert then.startswith("Until then the lesson goes on with the package's own code.")
+    assert then.startswith("Until then the lesson goes on with the package's own code, and so do the numbers below.")
     assert second.startswith("Not written yet: this is the package's own. Run the cell with yours again")
     assert not (tmp_path / "progress.jsonl").exists()
 

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from peft_edu import attached
+from peft_edu.lab.exercises import preferences_open
 from peft_edu.lab.exercises.check import EXERCISES, checked
 from peft_edu.lab.exercises.preferences import (
     advantages,
@@ -130,6 +131,7 @@ def detached(model, batch):
             lambda s: (F.logsigmoid(s[:, 1]) - F.logsigmoid(s[:, 0])).mean(),
             "each score has its own sigmoid",
         ),
+        ("preferences.bradley_terry", lambda s: -F.logsigmoid(s[0] - s[1]).mean(), "two rows, so two pairs"),
         ("preferences.log_ratio", lambda m, b: log_probability(m, b) - log_probability(m, b).detach(), "was not off"),
         ("preferences.log_ratio", lambda m, b: -log_ratio(m, b), "the sign is turned"),
         ("preferences.log_ratio", log_probability, "policy's log-probability alone"),
@@ -171,6 +173,11 @@ def detached(model, batch):
             lambda r, k, price, size: advantages(r, k, price, len(r) // size),
             "the rows are not the groups",
         ),
+        (
+            "preferences.advantages",
+            lambda r, k, price, size: grouped(lambda e: e - e.mean(0))(r, k, price, len(r) // size),
+            r"\.view\(size, -1\) does not",
+        ),
         ("preferences.advantages", lambda r, k, price, size: advantages(r, k, price, size).view(-1, size), "flatten"),
         ("preferences.policy_gradient", lambda m, b: -policy_gradient(m, b), "the sign is turned"),
         ("preferences.policy_gradient", lambda m, b: -log_probability(m, b).mean(), "advantages are left out"),
@@ -185,6 +192,11 @@ def detached(model, batch):
             "preferences.policy_gradient",
             lambda m, b: -b["advantages"].mean() * log_probability(m, b).mean(),
             "the means are multiplied",
+        ),
+        (
+            "preferences.policy_gradient",
+            lambda m, b: -(b["advantages"] * log_ratio(m, b)).mean(),
+            "log policy alone",
         ),
     ],
 )
@@ -260,11 +272,20 @@ def test_a_new_fault_in_the_hunt_is_seen():
     assert not feedback and "something else has changed" in repr(feedback)
 
 
+def test_a_judge_of_one_mind_is_told_before_anything_is_trained(monkeypatch):
+    monkeypatch.setattr(preferences_open, "_start", None)  # to train would be an error
+    feedback = checked("preferences.own", lambda text: 1)
+    assert "prefers one of two texts in 0 of 524 pairs" in repr(feedback)
+
+
 @pytest.mark.thorough
-def test_the_open_task_trains_for_the_learners_judge(capsys):
-    feedback = checked("preferences.own", lambda text: text.count("."))
-    assert feedback, feedback
-    assert "Win rate by your judge" in capsys.readouterr().out
+def test_the_open_task_trains_for_the_learners_judge_and_each_try_from_the_same_model(capsys):
+    told = []
+    for _ in range(2):
+        feedback = checked("preferences.own", lambda text: text.count("."))
+        assert feedback, feedback
+        told.append(capsys.readouterr().out)
+    assert "Win rate by your judge" in told[0] and told[0] == told[1]
 
 
 @pytest.mark.parametrize(

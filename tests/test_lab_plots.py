@@ -273,6 +273,12 @@ def test_a_table_that_is_no_pretraining_log_is_refused(log):
         pretraining_figure(log)
 
 
+def test_a_learning_curve_is_smooth_over_a_twentieth_of_its_steps():
+    losses = [float(step % 2) for step in range(100)]
+    assert plots.smoothed(losses).tolist() == plots.trailing_mean(losses, 5).tolist()
+    assert plots.smoothed([3.0, 1.0]).tolist() == [3.0, 1.0]
+
+
 def test_the_trailing_mean_is_the_mean_of_the_last_values():
     assert plots.trailing_mean([1.0, 2.0, 3.0, 4.0], 2).tolist() == [1.0, 1.5, 2.5, 3.5]
 

@@ -5,9 +5,10 @@ from copy import deepcopy
 import pytest
 import torch
 
+from data.world.tasks import sentence
 from peft_edu import LoRA, trainable
-from peft_edu.lab import Measure, backbone, beginnings, happy_judge, shuffled
-from peft_edu.lab.study.preferences import own_pairs
+from peft_edu.lab import Measure, backbone, beginnings, happy_judge, preference_runs, shuffled, task
+from peft_edu.lab.study.preferences import RUNS, SEEDS, of_chosen, own_pairs, price_pairs, told
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +71,40 @@ def test_no_beginning_is_trained_and_tested(model_and_tokenizer):
     splits = {split: {tuple(ids) for ids in beginnings(tokenizer, split)} for split in ("train", "validation", "test")}
     assert not splits["train"] & splits["test"] and not splits["validation"] & splits["test"]
     assert tokenizer.decode(beginnings(tokenizer, "test")[0], skip_special_tokens=True).strip().startswith("The ")
+
+
+def test_the_price_is_all_that_two_answers_differ_in(model_and_tokenizer):
+    """What is chosen is the sentence that the task itself has for the facts without the price."""
+    _, tokenizer = model_and_tokenizer
+    data, rows = task("tables"), price_pairs().rows("train")
+    asked = [row for row in data.rows("train") if "price" in row["slots"]]
+    assert [row["rejected"] for row in rows] == [row["target"] for row in asked]
+    for row, table in zip(rows, asked, strict=True):
+        facts = {name: fact for name, fact in table["slots"].items() if name != "price"}
+        assert row["chosen"] == sentence(facts)
+    (pairs,) = price_pairs().batches(tokenizer, "train", size=2, limit=2)
+    for labels in pairs["labels"].flatten(0, 1):
+        start = int((labels >= 0).nonzero()[0])
+        assert start == len(data.prompt(asked[0], tokenizer)) or start == len(data.prompt(asked[1], tokenizer))
+    (chosen,) = of_chosen([pairs])
+    assert torch.equal(chosen["labels"], pairs["labels"][:, 0])
+
+
+def test_what_is_told_is_counted_with_and_without_the_price(model_and_tokenizer, monkeypatch):
+    model, tokenizer = model_and_tokenizer
+    rows = [row for row in task("tables").rows("test") if "price" in row["slots"]]
+    facts = [{name: fact for name, fact in row["slots"].items() if name != "price"} for row in rows]
+    said = [sentence(each) for each in facts]
+    said[0] = rows[0]["slots"]["price"]  # this one names the price, and nothing else
+    monkeypatch.setattr(type(task("tables")), "generate", lambda *_: said)
+    found = told(model, tokenizer)
+    assert found["price"] == 1 / len(rows) and found["text"] == " | ".join(said[:3])
+    count = sum(len(each) for each in facts)
+    assert found["slots"] == pytest.approx((count - len(facts[0])) / count)
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_each_run_is_stored_for_each_seed(run):
+    runs = preference_runs(run)
+    assert runs.index.tolist() == list(SEEDS) and runs.slots.notna().all()
+    assert runs.price.notna().all() == run.startswith("price")

@@ -91,7 +91,7 @@ def check(name: str, thing: object) -> object:
     feedback, reference = checked(name, thing), EXERCISES[name].reference
     print(fill(str(feedback), 100, break_on_hyphens=False))
     if not feedback:
-        print("Until then the lesson goes on with the package's own code.")
+        print("Until then the lesson goes on with the package's own code, and so do the numbers below.")
         print(f'Stuck? In a new cell: from peft_edu.lab import hint; hint("{name}")')
     if feedback.tried:
         keep("exercise", name, solved=feedback.right)

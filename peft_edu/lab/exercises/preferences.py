@@ -83,6 +83,9 @@ def _bradley_terry(f) -> None:
         "first the log of each pair, then the mean: this is the log of the mean": -margin.sigmoid().mean().log(),
         "this is the sum over the pairs: take the mean": losses.sum(),
         "the sigmoid is missing: the margin alone can grow for ever": -margin.mean(),
+        "these are two rows, so two pairs: chosen and rejected are the columns, scores[:, 0] and scores[:, 1]": (
+            -F.logsigmoid(scores[0] - scores[1]).mean()
+        ),
         "each score has its own sigmoid here: only the difference of the two counts": -(
             F.logsigmoid(scores[:, 0]) - F.logsigmoid(scores[:, 1])
         ).mean(),
@@ -220,6 +223,9 @@ def _advantages(f) -> None:
         "the rows are not the groups: .view(-1, size) puts `size` neighbours into a row": (
             across - across.mean(1, keepdim=True)
         ).flatten(),
+        "the rows are not the groups: .view(-1, size) puts `size` neighbours into a row, .view(size, -1) does not": (
+            across - across.mean(0)
+        ).flatten(),
         "no mean is taken away: an advantage says how much better than usual an answer is": earned.flatten(),
         "only the rewards' mean is taken away, and the price paid afterwards: the mean is that of what was earned": (
             rewards.view(-1, size) - rewards.view(-1, size).mean(1, keepdim=True)
@@ -259,7 +265,7 @@ def _policy_gradient(f) -> None:
     model, batch = policy(), {name: each.flatten(0, 1) for name, each in pairs().items()}
     batch["advantages"] = tensors((len(batch["labels"]),))[0]
     with torch.no_grad():
-        own = log_probability(model, batch)
+        own, ratio = log_probability(model, batch), log_ratio(model, batch)
     worth = batch["advantages"] * own
     wrong = {
         "the sign is turned: fit makes this small, and the better answers would become less likely": worth.mean(),
@@ -267,6 +273,9 @@ def _policy_gradient(f) -> None:
         "the advantages are left out: then every answer becomes likelier, good or bad": -own.mean(),
         "the advantage multiplies the probability: it is the log-probability's gradient that is wanted": -(
             batch["advantages"] * own.exp()
+        ).mean(),
+        "the reference is taken away: that changes no gradient, but what is asked for is log policy alone": -(
+            batch["advantages"] * ratio
         ).mean(),
         "the means are multiplied: each answer has its own advantage": -batch["advantages"].mean() * own.mean(),
     }

@@ -1,12 +1,16 @@
 """Lesson 12, the open task: a judge of one's own, and a model that writes for this judge."""
 
 from collections.abc import Callable
+from copy import deepcopy
+from functools import cache
+from textwrap import fill
 
 import torch
 
 from peft_edu import LoRA, fit, seed
 from peft_edu.lab.exercises.check import Misconception, exercise
 from peft_edu.lab.study.preferences import LR, STEPS, beginnings, shuffled, supervised
+from peft_edu.lab.tasks.task import task
 from peft_edu.preferences import DPO, log_ratio, paired, sample
 
 AT_LEAST = 0.6
@@ -31,18 +35,13 @@ def _own(f) -> None:
     at least 60% against the supervised model, a tie counting half, by this judge"""
     for text in EXAMPLES:
         _number(f, text)
-    model, tokenizer = supervised()
-    prompts, test = beginnings(tokenizer, "train"), beginnings(tokenizer, "test")
-    texts, samples = sample(model, tokenizer, prompts, each=32)
-    scores = [_number(f, text) for text in texts]
-    batch = paired(samples, scores)
-    count, possible = len(batch["labels"]), len(texts) // 2
-    if count < possible / 4:
-        raise Misconception(
-            f"your judge prefers one of two texts in {count} of {possible} pairs: in the others both get the same "
-            "number, and nothing is learned from them. Let it tell more texts apart"
-        )
-    before = _written(model, tokenizer, test)
+    stored = task("happy").rows("train")  # before anything is trained
+    _expect_preferences(sum(_number(f, row["chosen"]) != _number(f, row["rejected"]) for row in stored), len(stored))
+    start, tokenizer, texts, samples, before = _start()
+    batch = paired(samples, [_number(f, text) for text in texts])
+    count = len(batch["labels"])
+    _expect_preferences(count, len(texts) // 2)
+    model, test = deepcopy(start), beginnings(tokenizer, "test")
     seed(0)
     batches = shuffled(batch)
     LoRA(8, 16).attach(model)
@@ -54,11 +53,28 @@ def _own(f) -> None:
         apart = log_ratio(model, after[1]).mean().item()
     print(f"{count} pairs. Win rate by your judge {won:.0%}, KL {apart:.1f} nats a text.")
     for old, new in list(zip(before[0], after[0], strict=True))[:48:16]:
-        print(f"  before: {old}\n  after:  {new}")
+        for name, text in (("before", old), ("after", new)):
+            print(fill(f"{name}: {text}", 96, initial_indent="  ", subsequent_indent="    "))
     if won < AT_LEAST:
         raise Misconception(
             f"by your judge the trained model wins {won:.0%}, and {AT_LEAST:.0%} are asked for. Does the model "
             "write what you like often enough to learn it? Look at the texts above"
+        )
+
+
+@cache
+def _start() -> tuple:
+    """What each try begins with: the supervised model, what it writes to learn from, and what it writes before."""
+    model, tokenizer = supervised()
+    texts, samples = sample(model, tokenizer, beginnings(tokenizer, "train"), each=32)
+    return model, tokenizer, texts, samples, _written(model, tokenizer, beginnings(tokenizer, "test"))
+
+
+def _expect_preferences(count: int, possible: int) -> None:
+    if count < possible / 4:
+        raise Misconception(
+            f"your judge prefers one of two texts in {count} of {possible} pairs: in the others both get the same "
+            "number, and nothing is learned from them. Let it tell more texts apart"
         )
 
 

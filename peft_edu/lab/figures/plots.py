@@ -25,7 +25,7 @@ def learning_curves(
     figure, (axes,) = style.panels(title, height=height)
     ends = []
     for look, (name, values) in zip(style.looks(curves), curves.items(), strict=True):
-        at, smooth = np.arange(1, len(values) + 1), trailing_mean(values, max(1, len(values) // 20))
+        at, smooth = np.arange(1, len(values) + 1), smoothed(values)
         axes.plot(at, values, color=look["color"], alpha=0.25, linewidth=0.8)
         axes.plot(at, smooth, **look, markevery=max(1, len(values) // 8), markersize=4, clip_on=False)
         ends.append((smooth[-1], name, look["color"]))
@@ -213,6 +213,11 @@ def frontier(
     if len(series) > 1:
         axes.legend(frameon=False, fontsize=8.5)
     return figure
+
+
+def smoothed(losses: Sequence[float]) -> np.ndarray:
+    """As a learning curve shows them: each the mean over the last twentieth of all steps."""
+    return trailing_mean(losses, max(1, len(losses) // 20))
 
 
 def trailing_mean(values: Sequence[float], window: int) -> np.ndarray:

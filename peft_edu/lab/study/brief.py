@@ -19,6 +19,7 @@ from peft_edu import LoRA, fit, seed
 from peft_edu.lab.models.backbones import backbone
 from peft_edu.lab.paths import data_path
 from peft_edu.lab.study.keep import keep, kept
+from peft_edu.lab.study.preferences import of_chosen
 from peft_edu.lab.study.results import lines_of, stored
 from peft_edu.lab.tasks.answer import write
 from peft_edu.lab.tasks.chat import conversation
@@ -61,7 +62,7 @@ def tuned(run: str, lr: float, steps: int, number: int) -> tuple[PreTrainedModel
     LoRA(8, 16).attach(model)
     pairs, beta = task("brief").batches(tokenizer, "train", size=SIZE, steps=steps, seed=number), RUNS[run]
     if beta is None:
-        fit(model, [{name: each[:, 0] for name, each in batch.items()} for batch in pairs], steps, lr=lr)
+        fit(model, of_chosen(pairs), steps, lr=lr)
     else:
         fit(model, pairs, steps, lr=lr, objective=DPO(beta))
     return model, tokenizer

@@ -7,7 +7,7 @@ often unhappy as happy. A second LoRA is to make them happy; switched off, it gi
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -24,7 +24,8 @@ from peft_edu.lab.paths import data_path
 from peft_edu.lab.study.keep import keep, kept
 from peft_edu.lab.study.results import lines_of, stored
 from peft_edu.lab.tasks.judge import happy_judge
-from peft_edu.lab.tasks.task import task
+from peft_edu.lab.tasks.metrics import score_texts
+from peft_edu.lab.tasks.task import Task, task
 from peft_edu.preferences import (
     DPO,
     Batch,
@@ -78,6 +79,11 @@ def shuffled(pairs: Batch, size: int = 16) -> list[Batch]:
     """Batches of pairs, in an order that torch's random numbers draw."""
     order = torch.randperm(len(pairs["labels"]))
     return [{name: each[rows] for name, each in pairs.items()} for rows in order.split(size)]
+
+
+def of_chosen(batches: Iterable[Batch]) -> list[Batch]:
+    """Of each pair the chosen text alone: (b, t)."""
+    return [{name: each[:, 0] for name, each in batch.items()} for batch in batches]
 
 
 class Measure:
@@ -185,8 +191,7 @@ def by_pairs_of_another(start: Start, beta: float) -> list[dict]:
 
 def by_chosen(start: Start) -> list[dict]:
     """Supervised fine-tuning on the chosen texts, which DPO is compared with."""
-    chosen = [{name: each[:, 0] for name, each in batch.items()} for batch in start.pairs]
-    fit(start.model, chosen, STEPS, LR)
+    fit(start.model, of_chosen(start.pairs), STEPS, LR)
     return [start.measure(start.model)]
 
 
@@ -210,6 +215,48 @@ def by_reward_model(start: Start, size: int, beta: float) -> list[dict]:
     return [line | {"right pairs": right} for line in lines]
 
 
+# ------------------------------------------------------------------------------------ two answers that are nearly one
+def price_pairs() -> Task:
+    """Pairs of `tables`: a sentence without the price is chosen, rather than the same sentence with it."""
+    data = task("tables")
+    rows = [_priced(row, data.separator) for row in data.rows("train") if "price" in row["slots"]]
+    return replace(task("happy"), name="no price", splits={"train": rows})
+
+
+def _priced(row: dict, separator: str) -> dict[str, str]:
+    price, prompt = f"{row['slots']['price']} prices", row["source"] + separator
+    chosen = row["target"].replace(f" and {price}", "").replace(price, "good food")  # as where no price is known
+    return {"prompt": prompt, "source": prompt, "chosen": chosen, "rejected": row["target"]}
+
+
+def told(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
+    """What the sentences for test tables with a price say. price: the share that name it. slots: the share of all other
+    facts. text: three sentences."""
+    data = task("tables")
+    rows = [row for row in data.rows("test") if "price" in row["slots"]]
+    others = [row | {"slots": {name: fact for name, fact in row["slots"].items() if name != "price"}} for row in rows]
+    texts = data.generate(model, tokenizer, rows)
+    priced = score_texts(texts, rows)["by slot"]["price"]
+    return {"slots": score_texts(texts, others)["slots"], "price": priced, "text": " | ".join(texts[:3])}
+
+
+def with_price(start: Start) -> list[dict]:
+    return [told(start.model, start.tokenizer)]
+
+
+def without_price(start: Start, beta: float, lr: float = LR) -> list[dict]:
+    batches = price_pairs().batches(start.tokenizer, "train", size=16, steps=STEPS, seed=start.number)
+    fit(start.model, batches, STEPS, lr, objective=DPO(beta))
+    return [told(start.model, start.tokenizer)]
+
+
+def without_price_by_chosen(start: Start) -> list[dict]:
+    """Supervised fine-tuning on the sentences without the price."""
+    batches = price_pairs().batches(start.tokenizer, "train", size=16, steps=STEPS, seed=start.number)
+    fit(start.model, of_chosen(batches), STEPS, LR)
+    return [told(start.model, start.tokenizer)]
+
+
 RUNS: dict[str, Callable[[Start], list[dict]]] = {
     "supervised": untrained,
     "chosen texts": by_chosen,
@@ -217,6 +264,10 @@ RUNS: dict[str, Callable[[Start], list[dict]]] = {
     "DPO beta=0.3, another's pairs": partial(by_pairs_of_another, beta=0.3),
     **{f"judge, KL x {beta:g}": partial(by_samples, reward=judged, beta=beta) for beta in PRICES},
     **{f"reward model of 25, KL x {beta:g}": partial(by_reward_model, size=25, beta=beta) for beta in (0.0, 0.1)},
+    "price: supervised": with_price,
+    "price: chosen sentences": without_price_by_chosen,
+    "price: DPO beta=0.3": partial(without_price, beta=0.3),
+    "price: DPO beta=0.3, lr / 4": partial(without_price, beta=0.3, lr=LR / 4),
 }
 
 
@@ -227,9 +278,9 @@ def of_reward_models(number: int) -> list[dict]:
 
 
 # -------------------------------------------------------------------------------------------------- what was measured
-SHARES = ["happy", "win", "slots", "right pairs"]
-MEASURED = ["happy", "judge", "win", "KL", "fluency", "chosen", "rejected", "slots", "reward", "right pairs", "text"]
-COLUMNS = ["run", "seed", "step", *MEASURED]
+SHARES = ["happy", "win", "slots", "price", "right pairs"]
+OF_TEXTS = ["happy", "judge", "win", "KL", "fluency", "chosen", "rejected"]
+COLUMNS = ["run", "seed", "step", *OF_TEXTS, "slots", "price", "reward", "right pairs", "text"]
 
 
 def preference_runs(run: str, step: int | None = None) -> pd.DataFrame:

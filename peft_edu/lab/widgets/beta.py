@@ -77,7 +77,7 @@ class BetaCard(Card):
             return HELD
         beta, lines = numbers
         rows = [(f"mean of {len(lines)} runs", *_row({name: _mean(lines, name) for name in NEEDED[:-1]}))]
-        texts = [("stored, seed 0", lines[0]["text"])]
+        texts = [("one of the stored runs", lines[0]["text"])]
         if beta in self.own:
             rows.append(("your run", *_row(self.own[beta])))
             texts.append(("yours", self.own[beta]["text"]))

@@ -108,7 +108,7 @@ class TrainButton:
             self.status.value = f"{html.escape(name)}: <b>{said}</b>, {ended} {len(losses)} steps and {seconds:.1f} s"
             self.progress.value = len(losses)
             if losses:
-                self._show_curves(f"{name} ends at a loss of {losses[-1]:.3f}")
+                self._show_curves(f"{name} ends at a loss of {plots.smoothed(losses)[-1]:.3f}")
             self.after()
         except BaseException as error:  # sys.exit() too: the card says how its training ended
             self.progress.value = len(losses)
@@ -124,7 +124,7 @@ class TrainButton:
         self.progress.value = len(losses)
         if not self._stopped.is_set():
             self.status.value = f"{html.escape(name)}: step {len(losses)} of {self.progress.max}, loss {losses[-1]:.3f}"
-        self._show_curves(f"{name} is at a loss of {losses[-1]:.3f}")
+        self._show_curves(f"{name} is at a loss of {plots.smoothed(losses)[-1]:.3f}")
         ended = time.perf_counter()
         self._next_report = ended + max(0.3, 4 * (ended - started))
 

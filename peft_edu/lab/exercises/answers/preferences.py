@@ -19,7 +19,10 @@ HINTS["How far does a policy go in 30 steps, in nats of KL, if nothing costs?"] 
     "too high": "It is far all the same: read what it writes there.",
     "too low": "Nothing holds it back: each step takes it where praise is more frequent, and nothing leads back.",
 }
-HINTS["Five runs on a reward model of 25 pairs, no price. In how many does the judge's verdict fall by 0.1 again?"] = {
+HINTS[
+    "Five runs on a reward model of 25 pairs, no price. In how many does the judge's verdict first rise, and then fall "
+    "by 0.1 or more?"
+] = {
     "too high": "A reward model that errs need not err where the policy goes. It may, and nobody knows before.",
     "too low": "The policy looks for what scores high, and some of that is no praise at all.",
 }
