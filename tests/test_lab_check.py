@@ -232,6 +232,7 @@ MISTAKES = [
     ("choosing.rank", lambda width, blocks, budget: budget // (width * blocks), "a quarter is counted"),
     ("choosing.rank", lambda width, blocks, budget: budget // (4 * width), "the blocks are left out"),
     ("choosing.rank", lambda width, blocks, budget: budget / (4 * width * blocks), "round down to a whole number"),
+    ("choosing.rank", lambda width, blocks, budget: budget / (4 * width * blocks) // 1, "8.0 is no whole number"),
 ]
 
 

@@ -319,6 +319,7 @@ def test_any_way_to_the_words_passes(ids, length):
         (lambda ids, length: tuple((ids + ids[-1:] * length)[:length]), "the last id is repeated"),
         (lambda ids, length: torch.tensor(ids[:length]), "expected a tuple, got Tensor"),
         (lambda ids, length: tuple((ids * length)[-length:]), "should give"),
+        (lambda ids, length: tuple(torch.tensor(ids * length)[:length]), "is no plain number: a method keeps those"),
         (lambda ids, length: print(end=""), "is there a return"),
     ],
 )

@@ -73,6 +73,8 @@ def _rank(f) -> None:
     if isinstance(result, float) and not result.is_integer():
         raise Misconception(f"{result:.2f} is no rank: round down to a whole number")
     expect_number(result, 8, wrong, f"for width 96, 6 blocks and a budget of 20,000 it is 8, yours gives {result}")
+    if not isinstance(result, int):
+        raise Misconception(f"the number is right, but {result!r} is no whole number to Python: divide with // alone")
 
 
 def training_bytes(total, trainable):

@@ -142,6 +142,8 @@ def _first_words(f) -> None:
             raise Misconception(f"repeated, but not cut: {len(result)} ids for length {length}")
         if result != right:
             raise Misconception(f"ids {ids} and length {length} should give {right}, and give {result}")
+        if any(type(each) is not int for each in result):
+            raise Misconception(f"the ids are right, but {result[0]!r} is no plain number: a method keeps those")
 
 
 def prefix_mask(mask, length):
