@@ -237,7 +237,7 @@ MISTAKES = [
 
 
 IN_FILES_OF_THEIR_OWN = "".join(path.read_text() for path in Path(__file__).parent.glob("test_lab_exercises_*.py"))
-OPEN = ("smallest", "fewest", "shortest", "rival", "whole_way")  # their checks train
+OPEN = ("smallest", "fewest", "shortest", "rival", "whole_way", ".own")  # their checks train
 
 
 def again(thing):
@@ -267,6 +267,30 @@ def test_the_package_s_own_solution_passes_and_has_hints(name):
 def kept_in(folder):
     lines = (folder / "progress.jsonl").read_text().splitlines()
     return [(line["name"], line["solved"]) for line in map(json.loads, lines)]
+
+
+def functions():
+    """Exercises that ask for a function, but the open ones, which train."""
+    for name, known in EXERCISES.items():
+        if not isinstance(known.reference, type) and not name.endswith(OPEN):
+            yield name
+
+
+@pytest.mark.parametrize("name", [*functions()])
+def test_a_try_that_writes_into_what_it_is_given_spoils_no_later_one(name):
+    reference = EXERCISES[name].reference
+
+    @torch.no_grad()
+    def spoils(*given, **named):
+        for each in given:
+            if isinstance(each, torch.Tensor):
+                each.fill_(1)
+            elif isinstance(each, (list, dict)):
+                each.clear()
+        return reference(*given, **named)
+
+    checked(name, spoils)
+    assert checked(name, lambda *given, **named: reference(*given, **named))
 
 
 def test_the_lesson_goes_on_with_the_learner_s_own_once_it_is_right(monkeypatch, tmp_path, capsys):

@@ -1,5 +1,6 @@
 """What a learner builds in lesson 12: any right solution passes, whatever its style, and a misconception is named."""
 
+import math
 import re
 
 import pytest
@@ -71,6 +72,33 @@ def per_row(scores):
     return -F.logsigmoid(scores[:, 0] - scores[:, 1])
 
 
+def half(two):
+    """The gradient of the first column alone."""
+    return torch.stack([two[:, 0], two[:, 1].detach()], 1)
+
+
+def by_math(scores):
+    each = [torch.log(1 + (b - a).exp() + 0 * math.exp(b - a)) for a, b in scores]
+    return torch.stack(each).mean()
+
+
+def other():
+    model = policy()
+    with torch.no_grad():
+        model.lm_head.weight.mul_(2)
+    return model
+
+
+def side_by_side(model, batch):
+    sides = [log_ratio(model, {name: each[:, side] for name, each in batch.items()}) for side in (0, 1)]
+    return torch.stack(sides, 1)
+
+
+def of_the_first_alone(model, batch):
+    logs = log_probability(model, batch)
+    return -(batch["advantages"] * torch.cat([logs[:1], logs[1:].detach()])).mean()
+
+
 def with_margin(shaped):
     """A dpo that makes the loss of beta and margin in another way."""
 
@@ -132,6 +160,28 @@ def detached(model, batch):
             "each score has its own sigmoid",
         ),
         ("preferences.bradley_terry", lambda s: -F.logsigmoid(s[0] - s[1]).mean(), "two rows, so two pairs"),
+        (
+            "preferences.bradley_terry",
+            lambda s: torch.tensor(per_row(s).mean().item()).double(),
+            "no gradient comes back",
+        ),
+        ("preferences.bradley_terry", lambda s: per_row(half(s)).mean(), "only a part of its gradient"),
+        ("preferences.bradley_terry", by_math, "margin of -1000"),
+        (
+            "preferences.log_ratio",
+            lambda m, b: log_probability(m, b) - reference(other(), b).detach(),
+            "another model's",
+        ),
+        ("preferences.log_ratio", lambda m, b: half(log_ratio(m, b)), "only a part of its gradient"),
+        ("preferences.log_ratio", side_by_side, "answers that are in no pair"),
+        ("preferences.dpo", lambda m, b, beta: bradley_terry(half(beta * log_ratio(m, b))), "only a part of its"),
+        ("preferences.dpo", lambda m, b, beta: per_row(beta * log_ratio(m, b)).sum(), "the sum over the pairs"),
+        ("preferences.policy_gradient", of_the_first_alone, "only a part of its gradient"),
+        (
+            "preferences.advantages",
+            lambda *args: advantages(*args).tolist(),
+            r"got list: torch.tensor\(...\) makes one",
+        ),
         ("preferences.log_ratio", lambda m, b: log_probability(m, b) - log_probability(m, b).detach(), "was not off"),
         ("preferences.log_ratio", lambda m, b: -log_ratio(m, b), "the sign is turned"),
         ("preferences.log_ratio", log_probability, "policy's log-probability alone"),

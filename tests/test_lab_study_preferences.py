@@ -97,7 +97,8 @@ def test_what_is_told_is_counted_with_and_without_the_price(model_and_tokenizer,
     said = [sentence(each) for each in facts]
     said[0] = rows[0]["slots"]["price"]  # this one names the price, and nothing else
     monkeypatch.setattr(type(task("tables")), "generate", lambda *_: said)
-    found = told(model, tokenizer)
+    found = told(LoRA(rank=2).attach(deepcopy(model)), tokenizer)
+    assert found["chosen"] == found["rejected"] == 0  # nothing is learned yet
     assert found["price"] == 1 / len(rows) and found["text"] == " | ".join(said[:3])
     count = sum(len(each) for each in facts)
     assert found["slots"] == pytest.approx((count - len(facts[0])) / count)

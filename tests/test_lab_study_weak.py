@@ -83,6 +83,12 @@ def test_a_tie_is_half_right():
     assert decided(believed).tolist() == [False, True, True]
 
 
+@pytest.mark.parametrize("precision", [torch.float32, torch.float64])
+def test_what_is_certain_is_no_tie_in_any_precision(precision):
+    believed = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1 / 3, 2 / 3], [0.5, 0.5]], dtype=precision)
+    assert score(believed, torch.tensor([0, 0, 1, 1])).tolist() == [1, 0, 1, 0.5]
+
+
 @pytest.fixture(scope="module")
 def lines():
     return pd.read_csv(data_path("results") / "weak.csv", comment="#")

@@ -12,7 +12,7 @@ import inspect
 import numbers
 import sysconfig
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -203,10 +203,10 @@ def tensors(*shapes) -> list[Tensor]:
 
 
 def untouched(f: Callable, inputs: tuple[Tensor, ...], *rest):
-    """What f gives for these inputs, provided that it leaves them as they were."""
-    before = [tensor.clone() for tensor in inputs]
-    result = f(*inputs, *rest)
-    if any(not torch.equal(tensor, old) for tensor, old in zip(inputs, before, strict=True)):
+    """What f gives for copies of these inputs, provided that it leaves them as they were."""
+    given = [tensor.clone() for tensor in inputs]
+    result = f(*given, *rest)
+    if any(not torch.equal(tensor, old) for tensor, old in zip(given, inputs, strict=True)):
         raise Misconception("an argument was changed in place (by += or a method that ends in _): make a new tensor")
     return result
 
@@ -215,7 +215,8 @@ def same(result, right: Tensor, wrong: Mapping[str, Tensor], otherwise: str = "t
     if result is None:
         raise Misconception(NOTHING)
     if not isinstance(result, Tensor):
-        raise Misconception(f"expected a tensor, got {type(result).__name__}")
+        makes = ": torch.tensor(...) makes one of it" if hasattr(result, "__len__") else ""
+        raise Misconception(f"expected a tensor, got {type(result).__name__}{makes}")
     if result.ndim == right.ndim == 2 and result.shape != right.shape and result.shape == right.T.shape:
         raise Misconception(f"the result is transposed: {tuple(result.shape)} instead of {tuple(right.shape)}")
     shape(result, right.shape, "look at the shapes step by step")
@@ -227,6 +228,20 @@ def same(result, right: Tensor, wrong: Mapping[str, Tensor], otherwise: str = "t
     at = tuple((~torch.isclose(result.double(), right)).nonzero()[0].tolist())
     where = f"at {list(at)} it" if at else "it"
     raise Misconception(f"{otherwise}; {where} is {result[at]:.4f} instead of {right[at]:.4f}")
+
+
+def same_gradient(found: Tensor, right: Tensor, of: Sequence[Tensor], missing: str) -> None:
+    """The numbers are right: does the whole gradient come back? `missing` is said where none does."""
+    if not found.requires_grad:
+        raise Misconception(missing)
+    ours = torch.autograd.grad(found, of, torch.ones_like(found), allow_unused=True)
+    theirs = torch.autograd.grad(right, of, torch.ones_like(right))
+    if all(each is None or not each.any() for each in ours):
+        raise Misconception(missing)
+    if any(mine is None or not torch.allclose(mine, each) for mine, each in zip(ours, theirs, strict=True)):
+        raise Misconception(
+            "the number is right, but only a part of its gradient comes back: .item(), .tolist() and .detach() cut it"
+        )
 
 
 def shape(tensor, shape, reason: str) -> None:

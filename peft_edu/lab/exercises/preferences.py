@@ -14,6 +14,7 @@ from peft_edu.lab.exercises.check import (
     exercise,
     expect_number,
     same,
+    same_gradient,
     shape,
     tensors,
     untouched,
@@ -94,12 +95,23 @@ def _bradley_terry(f) -> None:
     if isinstance(result, Tensor) and result.shape == (5,):
         raise Misconception("this is the loss of each pair: the mean over the pairs is asked for, one number")
     same(result, losses.mean(), wrong)
-    far = f(torch.tensor([[-1000.0, 0.0], [0.0, 0.0]], dtype=torch.float64))
-    if not bool(far.isfinite()):
+    try:
+        finite = bool(f(torch.tensor([[-1000.0, 0.0], [0.0, 0.0]], dtype=torch.float64)).isfinite())
+    except (OverflowError, ValueError, ZeroDivisionError):  # math.exp, math.log
+        finite = False
+    if not finite:
         raise Misconception(
             "right, but at a margin of -1000 it is infinite: sigmoid rounds to 0 there, and log(0) is -inf. "
             "F.logsigmoid does both in one, and does not round in between"
         )
+    scores.requires_grad_()
+    same_gradient(
+        f(scores),
+        bradley_terry(scores),
+        [scores],
+        "the number is right, but no gradient comes back, so nothing learns by it: .item(), .tolist() and a new "
+        "torch.tensor(...) cut it",
+    )
 
 
 def log_ratio(model, batch):
@@ -136,8 +148,21 @@ def _log_ratio(f) -> None:
         "this is the ratio itself: its logarithm is asked for": (own - reference).exp(),
         "the two are added: log(a / b) is log a - log b": own + reference,
     }
-    same(result, own - reference, wrong)
-    expect_gradient(result.sum(), model)
+    otherwise, learns = "the numbers are not those", isinstance(result, Tensor) and result.requires_grad
+    if learns and torch.allclose(_slope(result, model), _slope(log_probability(model, batch), model)):
+        otherwise = "the reference is another model's: it is the `model` that is given, with its LoRA off"
+    same(result, own - reference, wrong, otherwise)
+    expect_gradient(result, model, log_ratio(model, batch))
+    alone = {name: each.flatten(0, 1) for name, each in batch.items()}
+    try:
+        fits = torch.allclose(f(model, alone), (own - reference).flatten())
+    except Exception:
+        fits = False
+    if not fits:
+        raise Misconception(
+            "right for pairs (b, 2, t), but later it meets answers that are in no pair, (n, t): log_probability takes "
+            "both, so leave the first dimensions as they come"
+        )
 
 
 def dpo(model, batch, beta):
@@ -173,6 +198,7 @@ def _dpo(f) -> None:
         "the reference is missing: the reward is the log-RATIO of policy and reference": -F.logsigmoid(
             beta * (own[:, 0] - own[:, 1])
         ).mean(),
+        "this is the sum over the pairs: take the mean": -F.logsigmoid(beta * margin).sum(),
         "this is the loss of the chosen answers alone": -F.logsigmoid(beta * ratio[:, 0]).mean(),
     }
     with as_it_was(model):
@@ -180,7 +206,7 @@ def _dpo(f) -> None:
     if isinstance(result, Tensor) and result.shape == (len(margin),):
         raise Misconception("this is the loss of each pair: the mean over the pairs is asked for, one number")
     same(result, loss, wrong)
-    expect_gradient(result, model)
+    expect_gradient(result, model, dpo(model, batch, beta))
     same(f(model, batch, 1.0), -F.logsigmoid(margin).mean(), {}, "right for beta 0.3, but not for beta 1")
 
 
@@ -284,7 +310,7 @@ def _policy_gradient(f) -> None:
     if isinstance(result, Tensor) and result.shape == worth.shape:
         raise Misconception("this is one number an answer: the mean over the answers is asked for")
     same(result, -worth.mean(), wrong)
-    expect_gradient(result, model)
+    expect_gradient(result, model, policy_gradient(model, batch))
 
 
 # --------------------------------------------------------------------------------------- a small policy, and pairs
@@ -326,11 +352,16 @@ def as_it_was(model: PreTrainedModel) -> Iterator[None]:
         raise Misconception("a weight of the model was changed: the function only measures")
 
 
-def expect_gradient(loss: Tensor, model: PreTrainedModel) -> None:
-    if not loss.requires_grad:
+def expect_gradient(found: Tensor, model: PreTrainedModel, right: Tensor) -> None:
+    """Of a number that is right: its gradient at A and B is right, too."""
+    if not found.requires_grad:
         raise Misconception("no gradient comes through to the policy: no_grad is for the reference alone")
-    loss.backward()
-    gradients = [each.grad for each in trainable(model).values()]
-    model.zero_grad()
-    if any(each is None or not each.any() for each in gradients):
-        raise Misconception("no gradient reaches A and B: is there a detach(), or is the LoRA off for the policy too?")
+    missing = "no gradient reaches A and B: is there a detach(), or is the LoRA off for the policy too?"
+    same_gradient(found, right, list(trainable(model).values()), missing)
+
+
+def _slope(found: Tensor, model: PreTrainedModel) -> Tensor:
+    """The gradient of the sum at A and B, as one long vector."""
+    of = list(trainable(model).values())
+    slopes = torch.autograd.grad(found.sum(), of, retain_graph=True, allow_unused=True, materialize_grads=True)
+    return torch.cat([each.flatten() for each in slopes])

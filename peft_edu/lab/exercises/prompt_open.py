@@ -16,7 +16,7 @@ MOST, AT_LEAST, STEPS = 3 * 48, 0.9, 400  # parameters: three virtual tokens; va
 
 
 def short_prompt():
-    return replace(recipe("ladder", f"{RUNG} p=5"), method=PromptTuning(3), words="How was it?", lr=0.3, steps=400)
+    return replace(recipe("ladder", "w48-seed1 p=5"), method=PromptTuning(3), words="How was it?", lr=0.3, steps=400)
 
 
 @exercise(

@@ -5,7 +5,7 @@ from numbers import Integral
 
 import torch
 
-from peft_edu.lab.exercises.check import NOTHING, Misconception, exercise, same, tensors, untouched
+from peft_edu.lab.exercises.check import NOTHING, Misconception, exercise, same, same_gradient, tensors, untouched
 from peft_edu.lab.study.weak import BLAME, PRAISE
 from peft_edu.weak import ABSTAIN, one_hot
 
@@ -202,7 +202,7 @@ def _majority(f) -> None:
     if isinstance(found, torch.Tensor) and found.isnan().any():
         raise Misconception("where nobody votes it says nan, 0 / 0: both classes are alike there")
     same(found, right, wrong)
-    found, right = f(THREE, 3), majority(THREE, 3)
+    found, right = untouched(f, (THREE,), 3), majority(THREE, 3)
     if found.shape != right.shape or not torch.allclose(found.double(), right):
         raise Misconception("of two classes it is right, of three it is not: write `classes` where 2 stands for them")
 
@@ -251,6 +251,8 @@ def _rates(f) -> None:
         "a text counts as far as it is believed, above as well as below": (hard + 1) / (each_class + 2),
         "a text counts as far as it is believed, not as one class alone; and 1 above and 2 below are missing": hard
         / each_certain,
+        "it divides by the texts of class v, not of class k; and 1 above and 2 below are missing": counts
+        / believed.sum(0),
         "it divides by the votes of the rule in that class, not by the texts of the class; and 1 above and 2 below are "
         "missing": counts / voted,
         "abstaining counts as a vote for the last class: it must count nothing": (
@@ -345,5 +347,6 @@ def _soft(f) -> None:
     if isinstance(found, torch.Tensor) and found.isnan().any():
         raise Misconception("it says nan: a logit may be below 0, where there is no log. log_softmax takes logits")
     same(found, each.mean(), wrong)
-    if not f(logits.requires_grad_(), labels).requires_grad:
-        raise Misconception("no gradient comes through, so nothing learns by it: no item(), no detach(), no new tensor")
+    logits.requires_grad_()
+    missing = "no gradient comes through, so nothing learns by it: no item(), no detach(), no new tensor"
+    same_gradient(f(logits, labels), soft_loss(logits, labels), [logits], missing)

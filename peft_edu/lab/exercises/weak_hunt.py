@@ -36,9 +36,11 @@ def _hunt(f) -> None:
         more = f"{len(found)} faults are still in. Measure, mend one, and run this again"
         raise Misconception(f"1 fault is still in. {found[0]}" if len(found) == 1 else more)
     votes = drawn((0.9, 0.7, 0.6, 0.8), coverage=0.7)
-    for one, other, name in zip(f(votes), hunted(votes), ("believed", "rates"), strict=True):
+    pairs = list(zip(f(votes), hunted(votes), ("believed", "rates"), strict=True))
+    for one, other, name in reversed(pairs):  # what is believed follows from the rates
         if one.shape != other.shape or not torch.allclose(one.double(), other, atol=1e-5):
-            raise Misconception(f"{name} is not what the label model of section 3 makes of the same votes")
+            of = ". Of which texts is a rate a share: those of class k, or those of class v?" * (name == "rates")
+            raise Misconception(f"{name} is not what the label model of section 3 makes of the same votes{of}")
 
 
 def drawn(accuracy: tuple[float, ...], coverage: float = 1.0, texts: int = 400, praised: float = 0.5) -> Tensor:
@@ -52,7 +54,7 @@ def drawn(accuracy: tuple[float, ...], coverage: float = 1.0, texts: int = 400, 
 
 def _expect_pair(f) -> None:
     result = f(drawn((0.9, 0.7, 0.6)))
-    fine = isinstance(result, tuple) and len(result) == 2 and all(isinstance(each, Tensor) for each in result)
+    fine = isinstance(result, (tuple, list)) and len(result) == 2 and all(isinstance(each, Tensor) for each in result)
     if not fine or result[0].shape != (400, 2) or result[1].shape != (3, 2, 2):
         raise NotWritten("believed (n, 2) and rates (m, 2, 2) are asked for. Bring the cell back as it was")
 

@@ -14,25 +14,23 @@ from peft_edu.lab.tasks.task import Task, task
 from peft_edu.weak import ABSTAIN, LabelModel, covered, vote
 
 LEAST, GOOD = 60, 0.9  # labels to train on, right answers on validation
-FEW = ("not", "never", "hardly", "far from", "by no means", "anything but")
-
-
-def main_clause(text):
-    return judged(clauses(text)[0], FEW)
-
-
-def other_clause(text):
-    return opposite(text, FEW)
 
 
 def own_rules():
+    few = ["not", "never", "hardly", "far from", "by no means", "anything but"]
+
+    def main_clause(text):
+        return judged(clauses(text)[0], few)
+
+    def other_clause(text):
+        return opposite(text, few)
+
     return task("restaurants"), [main_clause, other_clause]
 
 
 @exercise(
     "weak.own",
     reference=own_rules,
-    beside=(main_clause, other_clause),
     hints=(
         'Print twenty texts of task("restaurants").rows("train"). Which negations are there?',
         "Your clauses, judged and opposite can serve again, with other negations. A rule is a function of one text.",

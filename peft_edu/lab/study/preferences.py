@@ -219,8 +219,11 @@ def by_reward_model(start: Start, size: int, beta: float) -> list[dict]:
 def price_pairs() -> Task:
     """Pairs of `tables`: a sentence without the price is chosen, rather than the same sentence with it."""
     data = task("tables")
-    rows = [_priced(row, data.separator) for row in data.rows("train") if "price" in row["slots"]]
-    return replace(task("happy"), name="no price", splits={"train": rows})
+    splits = {
+        split: [_priced(row, data.separator) for row in data.rows(split) if "price" in row["slots"]]
+        for split in ("train", "test")
+    }
+    return replace(task("happy"), name="no price", splits=splits)
 
 
 def _priced(row: dict, separator: str) -> dict[str, str]:
@@ -231,13 +234,21 @@ def _priced(row: dict, separator: str) -> dict[str, str]:
 
 def told(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
     """What the sentences for test tables with a price say. price: the share that name it. slots: the share of all other
-    facts. text: three sentences."""
+    facts. chosen, rejected: log_ratio of the pairs of these tables. text: three sentences."""
     data = task("tables")
     rows = [row for row in data.rows("test") if "price" in row["slots"]]
     others = [row | {"slots": {name: fact for name, fact in row["slots"].items() if name != "price"}} for row in rows]
     texts = data.generate(model, tokenizer, rows)
-    priced = score_texts(texts, rows)["by slot"]["price"]
-    return {"slots": score_texts(texts, others)["slots"], "price": priced, "text": " | ".join(texts[:3])}
+    with torch.no_grad():
+        ratios = torch.cat([log_ratio(model, pairs) for pairs in price_pairs().batches(tokenizer, "test", size=50)])
+    chosen, rejected = ratios.mean(0).tolist()
+    return {
+        "chosen": chosen,
+        "rejected": rejected,
+        "slots": score_texts(texts, others)["slots"],
+        "price": score_texts(texts, rows)["by slot"]["price"],
+        "text": " | ".join(texts[:3]),
+    }
 
 
 def with_price(start: Start) -> list[dict]:
