@@ -66,6 +66,8 @@ def placed(embeddings, ids, pseudo, which=lambda ids: -1 - ids):
         (lambda x, ids, pseudo: x + 0, "nothing was put in"),
         (lambda x, ids, pseudo: torch.where((ids < 0)[:, None], pseudo[(-1 - ids).clamp(min=0)], x), "not for a batch"),
         (lambda x, ids, pseudo: x.copy_(placed(x, ids, pseudo)), "changed in place"),
+        (lambda x, ids, pseudo: x.new_tensor(placed(x, ids, pseudo).tolist()), "no gradient comes back"),
+        (lambda x, ids, pseudo: placed(x, ids, pseudo.detach()), "only a part of its gradient"),
     ],
 )
 def test_a_misconception_of_put_in_is_named(f, message):

@@ -3,7 +3,16 @@
 import torch
 from torch import Tensor, nn
 
-from peft_edu.lab.exercises.check import NOTHING, Misconception, exercise, expect_number, same, tensors, untouched
+from peft_edu.lab.exercises.check import (
+    NOTHING,
+    Misconception,
+    exercise,
+    expect_number,
+    same,
+    same_gradient,
+    tensors,
+    untouched,
+)
 from peft_edu.p_tuning import ENCODERS
 
 MASK = 4  # in the small texts of the checks
@@ -55,6 +64,14 @@ def _put_in(f) -> None:
     except Exception as error:
         raise Misconception(otherwise) from error
     same(result, expected, {}, otherwise)
+    embeddings.requires_grad_(), pseudo.requires_grad_()
+    same_gradient(
+        f(embeddings, ids, pseudo),
+        put_in(embeddings, ids, pseudo),
+        [embeddings, pseudo],
+        "the numbers are right, but no gradient comes back, so no pseudo token learns: .tolist(), .item() and a new "
+        "torch.tensor(...) cut it",
+    )
 
 
 def answer(logits, ids, mask, candidates):
