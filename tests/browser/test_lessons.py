@@ -207,7 +207,7 @@ def test_beta_is_turned_and_trained(open_lesson):
     lesson.run_all(seconds=800)
     card = lesson.card("How long is the leash")
     assert lesson.commit_every_guess() >= 3
-    card.wait_for("stored, seed 0")
+    card.wait_for("one of the stored runs")
     for key in ("Home", "End", "ArrowLeft"):
         with card.changing("text", "figure"):
             card.move("beta", key)
