@@ -215,7 +215,8 @@ def same(result, right: Tensor, wrong: Mapping[str, Tensor], otherwise: str = "t
     if result is None:
         raise Misconception(NOTHING)
     if not isinstance(result, Tensor):
-        makes = ": torch.tensor(...) makes one of it" if hasattr(result, "__len__") else ""
+        numbers_in = isinstance(result, (list, tuple)) or hasattr(result, "__array__")
+        makes = ": torch.tensor(...) makes one of it" if numbers_in else ""
         raise Misconception(f"expected a tensor, got {type(result).__name__}{makes}")
     if result.ndim == right.ndim == 2 and result.shape != right.shape and result.shape == right.T.shape:
         raise Misconception(f"the result is transposed: {tuple(result.shape)} instead of {tuple(right.shape)}")

@@ -35,8 +35,9 @@ def _own(f) -> None:
     at least 60% against the supervised model, a tie counting half, by this judge"""
     for text in EXAMPLES:
         _number(f, text)
-    stored = task("happy").rows("train")  # before anything is trained
-    _expect_preferences(sum(_number(f, row["chosen"]) != _number(f, row["rejected"]) for row in stored), len(stored))
+    rows = task("happy").rows("train")  # before anything is trained
+    stored = [[_number(f, f"{row['prompt']} {row[side]}") for side in ("chosen", "rejected")] for row in rows]
+    _expect_preferences(sum(chosen != rejected for chosen, rejected in stored), len(stored))
     start, tokenizer, texts, samples, before = _start()
     batch = paired(samples, [_number(f, text) for text in texts])
     count = len(batch["labels"])
