@@ -5,6 +5,9 @@ A check is one function. It runs the learner's function or class on small tensor
 sentence that teaches; if it returns, all is right. To add one, write a plain solution, and under it the check with
 `@exercise("name", reference=solution, hints=(...))`, in a file of peft_edu/lab/exercises. The check's docstring says
 what is asked for; the solution is what a lesson uses until the learner's own is right, and the last of the hints.
+
+The lesson goes on with whatever a check accepts. So it asks at once for all that later cells need: other shapes, plain
+numbers, and of what is trained through, the gradient (`same_gradient`).
 """
 
 import dis
