@@ -3,6 +3,8 @@
 import math
 from collections.abc import Callable
 
+import torch
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 ALWAYS_FITS = 10_000_000  # so many numbers a method may add to any model, a toy of fewer included
@@ -33,6 +35,14 @@ def choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 def list_of_texts(name: str, value: object) -> None:
     if isinstance(value, str) or not all(isinstance(text, str) for text in value):
         raise TypeError(f"{name} is {value!r:.60}, but must be a list of texts: [row['text'] for row in rows]")
+
+
+def as_numbers(given: object, dtype: torch.dtype | None = None) -> Tensor:
+    """As a tensor on the CPU; an empty one where these are no numbers, or not all of them."""
+    try:
+        return torch.as_tensor(given, dtype=dtype, device="cpu")
+    except (TypeError, ValueError, RuntimeError):  # names, None, rows of different lengths
+        return torch.empty(0)
 
 
 def indices(name: str, value: object, count: float = math.inf, owner: str = "") -> tuple[int, ...] | None:

@@ -30,7 +30,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from peft_edu.anatomy import evaluating, quiet
-from peft_edu.checks import number, whole_number
+from peft_edu.checks import as_numbers, number, whole_number
 from peft_edu.method import attached, unwrapped
 
 IGNORE = -100
@@ -174,10 +174,7 @@ def paired(samples: Batch, scores: Sequence[float] | Tensor) -> Batch:
 
 
 def _one_each(what: str, given: object, count: int) -> Tensor:
-    try:
-        numbers = torch.as_tensor(given, dtype=torch.double, device="cpu")
-    except (TypeError, ValueError):
-        numbers = torch.empty(0)
+    numbers = as_numbers(given, torch.double)
     if numbers.shape != (count,) or not numbers.isfinite().all():
         shape = f" of the shape {tuple(given.shape)}" if isinstance(given, Tensor) else ""
         raise ValueError(f"{what} {given!r:.80}{shape}, but must be {count} finite numbers, one for each text")

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from peft_edu.checks import list_of_texts, number, whole_number
+from peft_edu.checks import as_numbers, list_of_texts, number, whole_number
 
 ABSTAIN = -1
 
@@ -66,10 +66,7 @@ def report(votes: Tensor, labels: Sequence[int] | None = None, names: Sequence[s
 
 
 def _classes_of(labels: Sequence[int], count: int) -> Tensor:
-    try:
-        classes = torch.as_tensor(labels)
-    except (TypeError, ValueError, RuntimeError):  # names of classes, or None among them
-        classes = torch.empty(0)
+    classes = as_numbers(labels)
     if classes.shape != (count,) or classes.is_floating_point():
         raise ValueError(f"labels is {labels!r:.60}, but must be {count} whole numbers, the class of each text")
     return classes
@@ -117,10 +114,7 @@ class LabelModel:
         whole_number("steps", self.steps)
         number("smoothing", self.smoothing, "above 0", lambda texts: texts > 0)
         given = [1 / self.classes] * self.classes if self.prior is None else self.prior
-        try:
-            self.shares = torch.as_tensor(given, dtype=torch.double)
-        except (TypeError, ValueError):
-            self.shares = torch.empty(0)
+        self.shares = as_numbers(given, torch.double)
         fits = self.shares.shape == (self.classes,) and (self.shares > 0).all()
         if not fits or abs(self.shares.sum() - 1) > 1e-6:
             raise ValueError(f"prior is {self.prior!r}, but must be {self.classes} shares above 0 that sum to 1")

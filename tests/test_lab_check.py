@@ -269,14 +269,10 @@ def kept_in(folder):
     return [(line["name"], line["solved"]) for line in map(json.loads, lines)]
 
 
-def functions():
-    """Exercises that ask for a function, but the open ones, which train."""
-    for name, known in EXERCISES.items():
-        if not isinstance(known.reference, type) and not name.endswith(OPEN):
-            yield name
-
-
-@pytest.mark.parametrize("name", [*functions()])
+@pytest.mark.parametrize(
+    "name",
+    [name for name, known in EXERCISES.items() if not isinstance(known.reference, type) and not name.endswith(OPEN)],
+)
 def test_a_try_that_writes_into_what_it_is_given_spoils_no_later_one(name):
     reference = EXERCISES[name].reference
 

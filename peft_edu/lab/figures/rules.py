@@ -57,7 +57,7 @@ def noise(fit: Curves, test: Curves, title: str) -> Figure:
     figure, panels = style.panels(title, len(fit))
     for axes, kind in zip(panels, fit, strict=True):
         for method, look in zip(fit[kind], style.looks(fit[kind]), strict=True):
-            for what, found, line in (("as it was told", fit, "--"), ("right on test", test, "-")):
+            for what, found, line in (("repeats its labels", fit, "--"), ("right on test", test, "-")):
                 means = {step: fmean(seeds) for step, seeds in found[kind][method].items()}
                 axes.plot(means.keys(), means.values(), **look, markersize=5, linestyle=line, label=f"{method}, {what}")
         axes.set(xlabel="step", ylabel="%" if axes is panels[0] else "", ylim=(45, 103))
